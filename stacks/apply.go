@@ -25,7 +25,7 @@ func (s *Stack) applySettings(v Settings) error {
 	if v.Secrets[RedisPasswordKey] && !s.hasPassword() {
 		s.requirePassword()
 	}
-	errs = append(errs, s.applyEdge(v), s.chooseInternalTLS(v))
+	errs = append(errs, s.applyEdge(v), s.chooseInternalTLS(v), s.applyBackup(v))
 
 	for _, secret := range s.Secrets {
 		if v.Secrets[secret.ConfigKey] || v.AssumeSecrets {
@@ -83,6 +83,7 @@ func (s *Stack) applySettings(v Settings) error {
 	s.nameRedisUsers()
 	errs = append(errs, s.applyResolver(v.Target))
 	s.Registry = v.Registry
+	errs = append(errs, s.applyPlatforms(v))
 	for i := range s.Services {
 		for j := range s.Services[i].Ports {
 			if p := &s.Services[i].Ports[j]; p.Host != 0 {
@@ -94,14 +95,9 @@ func (s *Stack) applySettings(v Settings) error {
 	for _, name := range slices.Sorted(maps.Keys(v.Services)) {
 		svc := s.Service(name)
 		if svc == nil {
-			var names []string
-			for _, x := range s.Services {
-				names = append(names, x.Name)
-			}
-
 			errs = append(errs,
 				fmt.Errorf("%s:services.%s: this stack has no such service (it has %s)", Project,
-					name, strings.Join(names, ", ")))
+					name, strings.Join(s.serviceNames(), ", ")))
 			continue
 		}
 
@@ -113,16 +109,17 @@ func (s *Stack) applySettings(v Settings) error {
 		}
 
 		svc.apply(v.Services[name])
+		errs = append(errs, s.applySecrets(svc, v.Services[name].Secrets))
 	}
 
 	if v.Target == Docker {
-		errs = append(errs, s.refuseOpen())
+		errs = append(errs, s.refuseOpen(), v.refusePods())
 	}
 
 	errs = append(errs, s.applySignIn(v), s.applyModels(v.Limits.Models),
 		s.applyKnowledge(v.Knowledge), s.applyAudit(v.Audit))
 	// What the egress proxy relays is TLS already, and Caddy has no certificate for a proxy.
-	errs = append(errs, s.applyInternalTLS(), s.applyEgress(v.Egress))
+	errs = append(errs, s.applyInternalTLS(), s.applyEgress(v.Egress), s.applyRollback(v.Rollback))
 	return errors.Join(errs...)
 }
 
@@ -140,8 +137,18 @@ func (s *Service) apply(v ServiceSettings) {
 		s.Resources.PIDs = v.PIDs
 	}
 	if v.Autoscale != nil {
-		s.Autoscale, s.Replicas = v.Autoscale, v.Autoscale.Min
+		s.autoscale(*v.Autoscale)
 	}
+}
+
+// autoscale lets the number of replicas follow the load. It begins with what the stack runs without
+// it, which is also the least unless the settings name one: who turns it on has no fewer.
+func (s *Service) autoscale(a Autoscale) {
+	if a.Min == 0 {
+		a.Min = min(s.Replicas, a.Max)
+	}
+	s.Replicas = max(a.Min, min(s.Replicas, a.Max))
+	s.Autoscale = &a
 }
 
 // fsync sets in redis.conf when Redis writes to the disk.

@@ -5,6 +5,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backup/backupenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 )
@@ -61,6 +62,7 @@ func (s *Stack) applyAudit(v *AuditSettings) error {
 		s.AuditRetention = 0
 	}
 
+	edit(s, func(c *backupenv.Config) { c.Erasures = s.Audited() })
 	if !s.Audited() {
 		if v != nil {
 			return fmt.Errorf("%s:audit: is set, and nobody signs in to this stack, so there is "+

@@ -97,6 +97,7 @@ func base(name string) Stack {
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
 		Services: append(services, redis(), ollama()),
 
+		Platforms:      []string{DefaultPlatform},
 		AuditRetention: 400 * day,
 	}
 }
@@ -201,6 +202,7 @@ func backend(environment string) Service {
 		GenerationTimeout: generationTimeout,
 	}
 
+	s.DataFormat = backendenv.DataFormat
 	s.DependsOn, s.Calls = []string{Redis, ML}, []string{Redis, ML}
 	// An engine has one check for both probes. A backend that does not reach Redis takes no
 	// request, so its predecessor has to stay.
@@ -223,13 +225,9 @@ func ml(environment string) Service {
 		KeepAlive:         30 * time.Minute,
 	}
 
-	s.Mounts = []Mount{{
-		Kind:     MountBind,
-		Source:   "modelfiles",
-		Target:   modelfilesDir,
-		ReadOnly: true,
-	}}
+	s.Mounts = []Mount{{Kind: MountModel, Target: modelfilesDir, ReadOnly: true}}
 
+	s.DataFormat = mlenv.DataFormat
 	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama, Redis}
 	return s
 }
@@ -252,6 +250,8 @@ func redis() Service {
 		Security:  Security{UID: 999, GID: 999},
 		StopGrace: 30 * time.Second,
 		Log:       logs(),
+		// With RDB_VERSION in src/rdb.h of Redis.
+		DataFormat: 1,
 	}
 
 	// Redis is healthy when it has loaded its data: minutes from a slow disk. One that is killed
@@ -295,6 +295,7 @@ func ollama() Service {
 		StopGrace:    stopGrace,
 		Log:          logs(),
 		StartTimeout: 5 * time.Minute,
+		DataFormat:   1,
 	}
 }
 

@@ -297,7 +297,7 @@ func TestVolumeSettings(t *testing.T) {
 	}
 	for _, svc := range s.Services {
 		for _, m := range svc.Mounts {
-			if want := m.Source == stacks.OllamaData || m.Kind == stacks.MountBind; m.ReadOnly != want {
+			if want := m.Source == stacks.OllamaData || m.Kind == stacks.MountModel; m.ReadOnly != want {
 				t.Errorf("%s: %+v", svc.Name, m)
 			}
 		}

@@ -15,16 +15,19 @@ import (
 )
 
 // Keys of secrets in the Pulumi config, without the namespace: the password of Redis, the secret by
-// which an OpenID provider knows the stack, the key of the edge's certificate, and the authority of
-// the services' certificates.
+// which an OpenID provider knows the stack, the key of the edge's certificate, the authority of the
+// services' certificates, and the secret by which a storage of S3 knows who writes backups.
 const (
 	RedisPasswordKey     = "redisPassword"
 	OIDCSecretKey        = "oidcClientSecret"
 	TLSKeyKey            = "tlsKey"
 	InternalAuthorityKey = "internalAuthority"
+	BackupSecretKey      = "backupSecretKey"
 )
 
-var secretKeys = []string{RedisPasswordKey, OIDCSecretKey, TLSKeyKey, InternalAuthorityKey}
+var secretKeys = []string{
+	RedisPasswordKey, OIDCSecretKey, TLSKeyKey, InternalAuthorityKey, BackupSecretKey,
+}
 
 // maxParallel is more answers at once than any accelerator serves: a greater number is a slip.
 const maxParallel = 512
@@ -68,6 +71,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"edge":     s.decodeEdge,
 		"gpu":      s.decodeGPU,
 		"registry": orEmpty(text(&s.Registry)),
+		"platform": orEmpty(s.decodePlatforms),
 		"services": s.decodeServices,
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,
@@ -76,14 +80,12 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
 		"learning": s.decodeLearning,
+		"backup":   s.decodeBackup,
+		"rollback": s.decodeRollback,
 
 		"knowledge":   s.decodeKnowledge,
 		"internalTLS": orEmpty(boolean(&s.InternalTLS)),
-		"kubernetes": object(fields{
-			"context":   text(&s.Kubernetes.Context),
-			"namespace": text(&s.Kubernetes.Namespace),
-			"domain":    text(&s.Kubernetes.Domain),
-		}),
+		"kubernetes":  s.decodeKubernetes,
 	}
 
 	for _, k := range secretKeys {
@@ -108,6 +110,10 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		switch {
 		case slices.Contains(secretKeys, key):
 			s.Secrets[key] = true
+		case strings.HasPrefix(key, servicesKey+"."):
+			if err := s.decodeServiceSecret(key); err != nil {
+				errs = append(errs, prefixed(Project+":"+key, err))
+			}
 		case known[key] == nil:
 			errs = append(errs, prefixed(Project+":"+key, known.unknown(key)))
 		default:

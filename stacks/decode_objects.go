@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 )
@@ -46,17 +47,7 @@ func (s *Settings) decodeGPU(v string) error {
 		"resource":     text(&g.Resource),
 		"runtimeClass": text(&g.RuntimeClass),
 		"nodeSelector": labels(&g.NodeSelector),
-		"tolerations": list(func(v string) error {
-			t := Toleration{}
-			err := object(fields{"key": text(&t.Key), "value": text(&t.Value),
-				"effect": oneOf(&t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute")})(v)
-			if err == nil && t.Key == "" {
-				err = errors.New("needs the key of a taint")
-			}
-
-			g.Tolerations = append(g.Tolerations, t)
-			return err
-		}),
+		"tolerations":  list(decodeToleration(&g.Tolerations)),
 	})(v)
 	if err != nil {
 		return err
@@ -72,7 +63,7 @@ func (s *Settings) decodeGPU(v string) error {
 func (s *Settings) decodeServices(v string) error {
 	return eachKey(v, func(name, value string) error {
 		var out ServiceSettings
-		err := object(fields{
+		known := fields{
 			"replicas": func(v string) error {
 				n := 0
 				if err := integer(&n, 1, 100)(v); err != nil {
@@ -85,7 +76,7 @@ func (s *Settings) decodeServices(v string) error {
 			"memory": quantity(&out.Memory, ParseBytes),
 			"pids":   integer(&out.PIDs, 1, 1<<20),
 			"autoscale": func(v string) error {
-				a := Autoscale{Min: 1, CPU: defaultAutoscaleCPU}
+				a := Autoscale{CPU: defaultAutoscaleCPU}
 				err := object(fields{
 					"min": integer(&a.Min, 1, 1000),
 					"max": integer(&a.Max, 1, 1000),
@@ -98,7 +89,10 @@ func (s *Settings) decodeServices(v string) error {
 				out.Autoscale = &a
 				return err
 			},
-		})(value)
+			serviceSecretsKey: out.decodeSecrets(name),
+		}
+		maps.Copy(known, out.Pods.fields())
+		err := object(known)(value)
 		if err == nil && out.Replicas != nil && out.Autoscale != nil {
 			err = errors.New("set either replicas or autoscale")
 		}

@@ -25,6 +25,7 @@ func TestDecodeSettings(t *testing.T) {
 		"gpu": `{"count": 2, "resource": "nvidia.com/mig-1g.10gb", "runtimeClass": "nvidia",
 			"nodeSelector": {"gpu": "true"}, "tolerations": [{"key": "gpu", "effect": "NoSchedule"}]}`,
 		"registry": "registry.example.com/team",
+		"platform": "linux/arm64,linux/amd64",
 		"volumes":  `{"ollama-data": {"size": "80Gi", "class": "fast", "shared": true}}`,
 		"redis": `{"url": "rediss://chat@redis.example.com:6379/1",
 			"sentinels": ["a:26379", "b:26379"], "master": "main"}`,
@@ -66,7 +67,8 @@ func TestDecodeSettings(t *testing.T) {
 			NodeSelector: map[string]string{"gpu": "true"},
 			Tolerations:  []stacks.Toleration{{Key: "gpu", Effect: "NoSchedule"}},
 		},
-		Registry: "registry.example.com/team",
+		Registry:  "registry.example.com/team",
+		Platforms: []string{"linux/arm64", "linux/amd64"},
 		Volumes: map[string]stacks.VolumeSettings{"ollama-data": {
 			Size:   80 * stacks.GiB,
 			Class:  "fast",
@@ -132,7 +134,7 @@ func TestEmptyDefaults(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ key, value, want string }{
 		"unknown key": {"replcas", "1",
-			`codexcontinue:replcas: unknown key (valid: audit, conversationTTL, debug, `},
+			`codexcontinue:replcas: unknown key (valid: audit, backup, backupSecretKey, conversationTTL, debug, `},
 		"misspelt key": {"loglevl", "info", "codexcontinue:loglevl: unknown key: did you mean logLevel?"},
 		"wrong target": {"target", "swarm", `codexcontinue:target: "swarm" is none of docker, kubernetes`},
 		"wrong level": {"logLevel", "loud",
@@ -210,6 +212,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"half an object":     {"model", `{"base": "x"`, `codexcontinue:model: must be an object`},
 		"port as a fraction": {"edge", `{"port": 80.5}`, `codexcontinue:edge.port: must be a whole number, got "80.5"`},
 		"pids":               {"services", `{"ml": {"pids": 0}}`, `codexcontinue:services.ml.pids: must be from 1 to`},
+		"processor": {"platform", "arm64",
+			`codexcontinue:platform: "arm64" is none of linux/amd64, linux/arm64`},
+		"platform twice": {"platform", "linux/arm64,linux/arm64",
+			`codexcontinue:platform: linux/arm64 is there twice`},
 		"cpu of zero": {"services", `{"ml": {"cpu": 0}}`,
 			`codexcontinue:services.ml.cpu: must be more than nothing`},
 		"memory of zero": {"services", `{"ml": {"memory": "0Gi"}}`,
@@ -217,6 +223,24 @@ func TestDecodeRefuses(t *testing.T) {
 		"plain secret": {"redisPassword", "hunter2",
 			"codexcontinue:redisPassword: must be a secret: set it with `pulumi config set " +
 				"--secret codexcontinue:redisPassword`"},
+		"plain secret of a service": {"services", `{"backend": {"secrets": {"API_KEY": "hunter2"}}}`,
+			"codexcontinue:services.backend.secrets.API_KEY: must be a secret: set it with `pulumi " +
+				"config set --secret --path codexcontinue:services.backend.secrets.API_KEY`"},
+		"secrets that are a text": {"services", `{"backend": {"secrets": "hunter2"}}`,
+			"codexcontinue:services.backend.secrets: must be an object of names and values"},
+		"name of a secret": {"services", `{"backend": {"secrets": {"apiKey": {"secret": "a", "key": "b"}}}}`,
+			"codexcontinue:services.backend.secrets.apiKey: is no name of a secret"},
+		"the stack's own secret": {"services",
+			`{"backend": {"secrets": {"REDIS_PASSWORD": {"secret": "a", "key": "b"}}}}`,
+			"codexcontinue:services.backend.secrets.REDIS_PASSWORD: is a secret of the stack's own"},
+		"a Secret without a key": {"services", `{"backend": {"secrets": {"API_KEY": {"secret": "a"}}}}`,
+			"codexcontinue:services.backend.secrets.API_KEY: needs secret"},
+		"two sources": {"services",
+			`{"backend": {"secrets": {"API_KEY": {"secret": "a", "externalSecret": {}}}}}`,
+			"codexcontinue:services.backend.secrets.API_KEY: set either secret and key"},
+		"no store": {"services",
+			`{"backend": {"secrets": {"API_KEY": {"externalSecret": {"key": "a"}}}}}`,
+			"codexcontinue:services.backend.secrets.API_KEY.externalSecret: needs store"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := stacks.DecodeSettings(map[string]string{tc.key: tc.value}, nil)

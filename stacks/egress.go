@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backup/backupenv"
 	"github.com/codexcontinue/codexcontinue/services/egress/egressenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 )
@@ -73,8 +74,8 @@ func (e *EgressSettings) outside() ([]Outside, error) {
 	return out, nil
 }
 
-// applyEgress puts the egress proxy between the edge and the gate of a private stack and what the
-// settings have them reach. It comes after all that names a destination.
+// applyEgress puts the egress proxy between the edge, the gate and backup of a private stack and what
+// the settings have them reach. It comes after all that names a destination.
 func (s *Stack) applyEgress(v *EgressSettings) error {
 	asking := s.asking()
 	if len(asking) == 0 {
@@ -82,7 +83,7 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 			return nil
 		}
 		return fmt.Errorf("%s:egress: is set, and nothing of this stack goes out by an egress proxy, "+
-			"as it does where a private stack has signIn.oidc or edge.tls.acme: remove the key",
+			"as it does where a private stack has signIn.oidc, edge.tls.acme or backup.s3: remove the key",
 			Project)
 	}
 	if v == nil {
@@ -132,7 +133,7 @@ func (s *Stack) asking() []*Service {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		_, wayOut := s.WayOut(*svc)
-		if !wayOut && len(svc.Outside) > 0 && (svc.Name == Edge || svc.Name == Gate) {
+		if !wayOut && len(svc.Outside) > 0 && slices.Contains([]string{Edge, Gate, Backup}, svc.Name) {
 			out = append(out, svc)
 		}
 	}
@@ -141,7 +142,11 @@ func (s *Stack) asking() []*Service {
 
 // ask has the service reach what is outside by the proxy.
 func (s *Service) ask(proxy string) {
-	if c, ok := s.Contract.(*gateenv.Config); ok {
+	switch c := s.Contract.(type) {
+	case *gateenv.Config:
+		c.EgressURL = proxy
+		return
+	case *backupenv.Config:
 		c.EgressURL = proxy
 		return
 	}

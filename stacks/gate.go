@@ -25,6 +25,7 @@ func gate(environment string) Service {
 		GenerationTimeout: generationTimeout,
 	}
 
+	s.DataFormat = gateenv.DataFormat
 	s.DependsOn, s.Calls = []string{Redis, Frontend, ML}, []string{Redis, Frontend, ML}
 	return s
 }

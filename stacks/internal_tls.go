@@ -189,7 +189,10 @@ func (s *Stack) secureRedis(r *Service) error {
 		"--tls", "--cacert", AuthoritiesFile, "--cert", CertificateFile, "--key", CertificateFile,
 	}
 	r.Health.Command = slices.Insert(slices.Clone(r.Health.Command), 1, options...)
-	r.Env = map[string]string{redisCLIVariable: strings.Join(options, " ")}
+	if r.Env == nil {
+		r.Env = map[string]string{}
+	}
+	r.Env[redisCLIVariable] = strings.Join(options, " ")
 	return nil
 }
 

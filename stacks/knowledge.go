@@ -11,6 +11,7 @@ import (
 	"github.com/ollama/ollama/types/model"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/backup/backupenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/knowledgeenv"
@@ -110,6 +111,7 @@ func knowledge(environment string) Service {
 
 	s := own(Knowledge, knowledgePort, "/health")
 	s.Contract, s.StopGrace = c, 2*knowledgeDrain
+	s.DataFormat = knowledgeenv.DataFormat
 	s.Image.Build.Args["DATA"] = knowledgeDir
 	s.Mounts = []Mount{{Kind: MountVolume, Source: KnowledgeData, Target: knowledgeDir}}
 	// It finds passages by words while ml is away, and chat goes on while it is away itself: so
@@ -192,5 +194,9 @@ func (s *Stack) applyKnowledge(v *KnowledgeSettings) error {
 		g.KnowledgeURL, g.Collections = at, contract.Models(c.Collections)
 	})
 	edit(s, func(m *mlenv.Config) { m.EmbeddingModel = c.EmbeddingModel })
+	if b := s.Service(Backup); b != nil {
+		edit(s, func(c *backupenv.Config) { c.KnowledgeURL = at })
+		b.Calls = append(b.Calls, Knowledge)
+	}
 	return errors.Join(errs...)
 }

@@ -24,6 +24,9 @@ type Checkout struct {
 	// Mountable reports whether containers can mount it. It is set for those of this machine's
 	// engine; whoever brings a copy to those of a cluster sets it.
 	Mountable bool
+
+	// Unlocked leaves LockFile aside: upstream images have their tags alone.
+	Unlocked bool
 }
 
 // overlays are the shipped stacks: a function that changes the base. A new domain is a file with
@@ -73,7 +76,15 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	if err := stack.renderEdge(); err != nil {
 		return Stack{}, err
 	}
-	return stack, nil
+
+	if c.Unlocked {
+		return stack, nil
+	}
+	lock, err := ReadLock(c.FS)
+	if err != nil {
+		return Stack{}, err
+	}
+	return stack, stack.pin(lock)
 }
 
 // Service returns the service of that name, or nil.
@@ -95,11 +106,13 @@ func (s *Stack) Volume(name string) (Volume, bool) {
 	return s.Volumes[i], true
 }
 
-// SecretKeys returns the keys of the config that hold the secrets, by the secrets' names.
+// SecretKeys returns the keys of the config that hold secrets, by the secrets' names.
 func (s *Stack) SecretKeys() map[string]string {
 	keys := map[string]string{}
 	for _, x := range s.Secrets {
-		keys[x.Name] = x.ConfigKey
+		if x.Existing == nil && x.External == nil {
+			keys[x.Name] = x.ConfigKey
+		}
 	}
 	return keys
 }

@@ -66,6 +66,19 @@ var redisACL = map[string][]string{
 		"(~{audit}:* +eval +evalsha +rpush +lindex)",
 	},
 
+	// Backup copies all that Redis holds, as a replica does. It changes nothing, and reads but the
+	// records of the audit.
+	Backup: {
+		// It signs who it is, for knowledge and ml.
+		"~identity:backup:*",
+
+		"+eval", "+evalsha", "+set",
+		"+sync", "+replconf",
+
+		// It keeps beside the backups what was erased.
+		"(%R~{audit}:* +lrange)",
+	},
+
 	// ml keeps the queue, and counts what people use, by a script for each.
 	ML: {
 		"~{queue}:*", "~usage:*",

@@ -177,6 +177,8 @@ func TestRedisUsersUse(t *testing.T) {
 	for service, dirs := range map[string][]string{
 		stacks.Backend: {"../services/backend/internal/store", "../services/internal/audit"},
 		stacks.ML:      {"../services/ml/internal"},
+		stacks.Backup: {"../services/backup", "../services/internal/audit",
+			"../services/internal/redisclient"},
 		stacks.Knowledge: {"../services/knowledge", "../services/internal/audit",
 			"../services/internal/redisclient"},
 	} {

@@ -49,6 +49,9 @@ type Settings struct {
 	// Registry is where built images are pushed to.
 	Registry string
 
+	// Platforms are what images are built for; none keeps the stack's.
+	Platforms []string
+
 	// Volumes holds values of single volumes by name.
 	Volumes map[string]VolumeSettings
 
@@ -77,8 +80,14 @@ type Settings struct {
 	// Learning is what is learned from people.
 	Learning LearningSettings
 
+	// Backup are the backups; nil makes none.
+	Backup *BackupSettings
+
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
+
+	// Rollback says which earlier release's images and model the stack has; nil is none.
+	Rollback *RollbackSettings
 
 	// Services holds values of single services by name.
 	Services map[string]ServiceSettings
@@ -203,6 +212,12 @@ type KubernetesSettings struct {
 	Namespace string
 	// Domain is what the names of the cluster's Services end in; empty is cluster.local.
 	Domain string
+
+	// PullSecrets are Secrets of the stack's namespace by which the nodes pull images.
+	PullSecrets []string
+
+	// Pods are of all pods of the stack.
+	Pods PodSettings
 }
 
 // ServiceSettings are values of one service.
@@ -212,6 +227,13 @@ type ServiceSettings struct {
 	Memory   Bytes
 	PIDs     int
 
-	// Autoscale lets the number of replicas follow the load.
+	// Autoscale lets the number of replicas follow the load. Its Min is 0 where the settings name
+	// none: the replicas that the stack has without it.
 	Autoscale *Autoscale
+
+	// Secrets are files of the service by the names of their variables, without _FILE.
+	Secrets map[string]SecretSource
+
+	// Pods are of the service's pods on a cluster.
+	Pods PodSettings
 }

@@ -97,6 +97,10 @@ type Stack struct {
 	// other machines can pull them. It is empty if they stay where they are built.
 	Registry string
 
+	// Platforms are those of the machines that it runs on, such as linux/amd64: its images are
+	// built for them. None stands for DefaultPlatform.
+	Platforms []string
+
 	// AuditRetention is how long records of the audit are kept at least. It is 0 if nothing drops
 	// them, or nothing is recorded.
 	AuditRetention time.Duration
@@ -196,8 +200,28 @@ type Volume struct {
 type Secret struct {
 	// Name is the file's name under /run/secrets.
 	Name string
-	// ConfigKey is the key of the Pulumi config that holds the value, such as redisPassword.
+	// ConfigKey is the key of the Pulumi config that holds the value, such as redisPassword or the
+	// path services.backend.secrets.API_KEY, or that says where it is.
 	ConfigKey string
+
+	// Existing and External take the value from the cluster, so that it passes through neither the
+	// config nor the state. At most one is set.
+	Existing *ExistingSecret `json:",omitempty"`
+	External *ExternalSecret `json:",omitempty"`
+}
+
+// ExistingSecret is one key of a Secret that somebody else keeps in the stack's namespace.
+type ExistingSecret struct {
+	Name, Key string
+}
+
+// ExternalSecret is a value that the External Secrets Operator fetches from a store.
+type ExternalSecret struct {
+	// Store is the name of a store of the Kind, SecretStore or ClusterSecretStore.
+	Store, Kind string
+
+	// Key is the secret's name in the store, Property one of its fields; empty is the whole.
+	Key, Property string
 }
 
 // Service is one container image in one or more replicas.
@@ -253,6 +277,11 @@ type Service struct {
 
 	// StartTimeout bounds the wait for the container to become healthy on `up`.
 	StartTimeout time.Duration
+
+	// DataFormat counts the changes of what the service keeps, in Redis or in a volume, that an
+	// earlier image of it cannot read. It is raised with such a change, and begins with 1; 0 is that
+	// of a service that keeps nothing. `codexctl rollback` refuses to go back over a change.
+	DataFormat int `json:",omitempty"`
 }
 
 // Outside is a TCP destination beyond the stack.
@@ -288,6 +317,14 @@ type Image struct {
 	// Ref is an image reference with a pinned tag or digest; empty when Build is set.
 	Ref   string
 	Build *Build
+
+	// ID is what an engine calls the image of Ref, which was loaded into it by hand and has no
+	// digest; empty if that is not known, or Ref has a digest.
+	ID string `json:",omitempty"`
+
+	// Kept is the reference of what Build made of other sources. It is used as it is and neither
+	// built nor pulled; empty has it built.
+	Kept string `json:",omitempty"`
 }
 
 // Build makes an image from the repository.
@@ -300,7 +337,13 @@ type Build struct {
 
 	// Target is the stage of the Dockerfile: development or production.
 	Target string
-	Args   map[string]string
+
+	// Args are the build's arguments. Those whose names end in _IMAGE name what it is built from.
+	Args map[string]string
+
+	// BaseIDs are the IDs of images that it is built from and that have no digest, by their
+	// references; see Image.ID.
+	BaseIDs map[string]string `json:",omitempty"`
 }
 
 // Port is a port that the container listens on.
@@ -338,6 +381,11 @@ const (
 	MountVolume MountKind = "volume" // Source names a Volume
 	MountBind   MountKind = "bind"   // Source is a path relative to the project's root
 	MountTmpfs  MountKind = "tmpfs"  // Source is empty
+	MountModel  MountKind = "model"  // the files of the stack's model; Source is empty
+
+	// MountHost has a directory of the machine as its Source, which outlives the stack: that of the
+	// backups alone.
+	MountHost MountKind = "host"
 )
 
 // Mount is a directory of the container that is not its image's.

@@ -60,7 +60,10 @@ func (s Stack) Validate() error {
 	names(p, "secrets", s.Secrets, func(x Secret) string { return x.Name })
 	names(p, "services", s.Services, func(x Service) string { return x.Name })
 	for _, x := range s.Secrets {
-		if !slices.Contains(secretKeys, x.ConfigKey) {
+		if x.Existing != nil && x.External != nil {
+			p.add("secrets."+x.Name, "has two sources: set one of existing and external")
+		}
+		if _, _, ok := CutServiceSecret(x.ConfigKey); !ok && !slices.Contains(secretKeys, x.ConfigKey) {
 			p.add("secrets."+x.Name+".configKey", "%q is no secret key of the config (valid: %s)",
 				x.ConfigKey, strings.Join(secretKeys, ", "))
 		}

@@ -30,6 +30,10 @@ func (s Stack) validateService(p *problems, svc Service) {
 	if svc.Replicas < 1 {
 		p.add(at+".replicas", "must be 1 or more, got %d", svc.Replicas)
 	}
+	if n := svc.MaxReplicas(); svc.Name == Backup && n > 1 {
+		p.add(at+".replicas", "must be 1, got %d: each would make all backups, and they would take the "+
+			"places of earlier ones", n)
+	}
 	if svc.Resources.CPU < 10 {
 		p.add(at+".resources.cpu", "must be 10m or more, got %s", svc.Resources.CPU)
 	}
@@ -267,6 +271,17 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 			}
 			if !m.ReadOnly {
 				p.add(here, "must be read-only: a container does not write to the repository")
+			}
+		case MountModel:
+			if m.Source != "" {
+				p.add(here, "the files of the model have no source, got %q", m.Source)
+			}
+			if !m.ReadOnly {
+				p.add(here, "must be read-only: the files of the model are the plan's")
+			}
+		case MountHost:
+			if svc.Name != Backup || !cleanAbsolute(m.Source) {
+				p.add(here, "%q must be an absolute path, and is for backups alone", m.Source)
 			}
 		case MountTmpfs:
 			if m.Source != "" {

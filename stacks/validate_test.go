@@ -67,8 +67,13 @@ func TestValidate(t *testing.T) {
 			s.Volumes = s.Volumes[1:]
 		}, `services.redis.mounts./data: there is no volume "redis-data"`},
 		"bind outside": {func(s *stacks.Stack) {
-			s.Service("ml").Mounts[0].Source = "../etc"
-		}, `services.ml.mounts./models/ollama: "../etc" must be a path inside the repository`},
+			s.Service("ml").Mounts[0] = stacks.Mount{
+				Kind: stacks.MountBind, Source: "../etc", Target: "/src", ReadOnly: true,
+			}
+		}, `services.ml.mounts./src: "../etc" must be a path inside the repository`},
+		"source of the model": {func(s *stacks.Stack) {
+			s.Service("ml").Mounts[0].Source = "modelfiles"
+		}, `services.ml.mounts./models/ollama: the files of the model have no source`},
 		"big tmpfs": {func(s *stacks.Stack) {
 			s.Service("edge").Mounts[0].Size = stacks.GiB
 		}, "services.edge.mounts./tmp: a tmpfs counts against the memory"},
@@ -127,6 +132,11 @@ func TestValidate(t *testing.T) {
 			s.Service("redis").Mounts[0].Kind = "nfs"
 		}, `services.redis.mounts./data: unknown kind "nfs"`},
 		"writable repository": {func(s *stacks.Stack) {
+			s.Service("ml").Mounts[0] = stacks.Mount{
+				Kind: stacks.MountBind, Source: ".", Target: "/src",
+			}
+		}, "services.ml.mounts./src: must be read-only"},
+		"writable model": {func(s *stacks.Stack) {
 			s.Service("ml").Mounts[0].ReadOnly = false
 		}, "services.ml.mounts./models/ollama: must be read-only"},
 		"tmpfs source": {func(s *stacks.Stack) {
@@ -184,7 +194,8 @@ func TestValidate(t *testing.T) {
 		"secret key": {func(s *stacks.Stack) {
 			s.Secrets[0].ConfigKey = "password"
 		}, `secrets.redis-password.configKey: "password" is no secret key of the config ` +
-			`(valid: redisPassword, oidcClientSecret, tlsKey, internalAuthority)`},
+			`(valid: redisPassword, oidcClientSecret, tlsKey, internalAuthority, ` +
+			`backupSecretKey)`},
 		"volume size": {func(s *stacks.Stack) {
 			s.Volumes[0].Size = 0
 		}, "volumes.redis-data.size: must be positive"},

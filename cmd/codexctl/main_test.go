@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,14 +39,17 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the real command in a project with the repository's own
 // settings files and domain.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+// runScripts runs the scripts in the folder.
+func runScripts(t *testing.T, dir string) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
@@ -93,11 +97,13 @@ func TestScripts(t *testing.T) {
 			"config":       setConfig,
 			"exits":        exits,
 			"hostname":     hostname,
+			"release":      release,
 		},
 	})
 }
 
-// fakeEngine starts an engine without containers on a socket and points DOCKER_HOST at it:
+// fakeEngine starts an engine without containers on a socket and points DOCKER_HOST at it. It has
+// the images that the file $WORK/images lists:
 //
 //	fake-engine [VERSION API]
 //	fake-engine lock=HOST:PID[@BOOT]  (a process there holds the lock of the stack dev; without a
@@ -124,7 +130,7 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	// The folder is not the script's, as the path of a socket is limited to about 100 bytes.
 	dir, err := os.MkdirTemp("", "engine")
 	ts.Check(err)
-	sock := filepath.Join(dir, "s")
+	sock, images := filepath.Join(dir, "s"), ts.MkAbs(filepath.Join(ts.Getenv("WORK"), "images"))
 	l, err := net.Listen("unix", sock)
 	ts.Check(err)
 	answer := func(w http.ResponseWriter, v any) {
@@ -138,6 +144,14 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 		case path == "/_ping":
 		case strings.HasSuffix(path, "/containers/json"):
 			answer(w, []any{})
+		case strings.Contains(path, "/images/") && strings.HasSuffix(path, "/json"):
+			_, ref, _ := strings.Cut(strings.TrimSuffix(path, "/json"), "/images/")
+			list, _ := os.ReadFile(images)
+			if !slices.Contains(strings.Fields(string(list)), ref) {
+				http.Error(w, `{"message":"No such image: `+ref+`"}`, http.StatusNotFound)
+				return
+			}
+			answer(w, map[string]any{"Id": "sha256:" + strings.Repeat("0", 64)})
 		case strings.HasSuffix(path, "/volumes"):
 			answer(w, map[string]any{"Volumes": []any{}})
 		case strings.Contains(path, "/volumes/"):

@@ -125,9 +125,7 @@ func Unknown() []string {
 			"again counts as another one, and one that is not set counts as set.",
 		"what is behind a name that stays: an image of the same tag, the weights of a model of the " +
 			"same name.",
-		"who owns the checkout and which processor it is on: plans are made for nobody's " +
-			"checkout on " +
-			plan.Platform + ".",
+		"who owns the checkout: plans are made for nobody's.",
 	}
 }
 

@@ -49,7 +49,7 @@ func recorded(
 		run.Secrets = append(run.Secrets, key)
 	}
 
-	rendered, err := program.Render(settings, stack, root, plan.Platform)
+	rendered, err := program.Render(settings, stack, root)
 	if err == nil {
 		d.Resources, err = program.Record(context.Background(), run, stack, rendered, root)
 	}

@@ -20,7 +20,6 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/codexcontinue/codexcontinue/infra/diff"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -258,7 +257,7 @@ func (l *previewLab) program(edit func(*stacks.Stack)) pulumi.RunFunc {
 			}
 		}
 
-		rendered, err := program.Render(settings, stack, l.root, image.Platform())
+		rendered, err := program.Render(settings, stack, l.root)
 		if err != nil {
 			return err
 		}

@@ -55,6 +55,38 @@ func TestBroughtImage(t *testing.T) {
 	}
 }
 
+// TestKeptImage: the image of an earlier release is not built, and where it is the same as that of
+// the sources its containers stay.
+func TestKeptImage(t *testing.T) {
+	stack, root := labStack("lab", "probe:1", 8080), labRoot(t)
+	built := mustRecord(t, stack, root)
+	same, _ := resource(built, "docker:index/image:Image", "built").Inputs["imageName"].(string)
+	for _, ref := range []string{same, "codexcontinue-lab-built:0123456789ab"} {
+		stack.Service("built").Image.Kept = ref
+		kept := mustRecord(t, stack, root)
+		if r := resource(kept, "docker:index/image:Image", "built"); r.Type != "" {
+			t.Errorf("%s: it is built: %v", ref, r.Inputs)
+		}
+		if r := resource(kept, "docker:index/remoteImage:RemoteImage", "built"); r.Inputs["name"] != ref {
+			t.Errorf("the image is %v, want %s", r.Inputs["name"], ref)
+		}
+
+		containers := 0
+		for _, r := range kept {
+			before := resource(built, r.Type, r.Name)
+			if r.Type != "docker:index/container:Container" || before.Inputs["image"] != any(same) {
+				continue
+			}
+			if containers++; r.Inputs["image"] != ref {
+				t.Errorf("%s is made of %v, want %s", r.Name, r.Inputs["image"], ref)
+			}
+		}
+		if containers == 0 {
+			t.Error("no container is made of it")
+		}
+	}
+}
+
 // resource returns the resource of that type and name, or none.
 func resource(list []plan.Resource, kind, name string) plan.Resource {
 	i := slices.IndexFunc(list, func(r plan.Resource) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -67,7 +68,7 @@ func TestComposeParity(t *testing.T) {
 			settings.InternalTLS = new(false)
 			var err error
 			if p.stack, err = stacks.Load(p.stack.Name, settings, stacks.Checkout{
-				FS: os.DirFS(p.root), UID: 1000, GID: 1000,
+				FS: os.DirFS(p.root), UID: 1000, GID: 1000, Unlocked: true,
 			}); err != nil {
 				t.Fatal(err)
 			}
@@ -278,11 +279,7 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 			config := project.Configs[c.Source]
 			v.Files[c.Target] = config.Content
 			if config.File != "" {
-				text, err := os.ReadFile(config.File)
-				if err != nil {
-					t.Fatal(err)
-				}
-				v.Files[c.Target] = string(text)
+				v.Files[c.Target] = readFile(t, config.File)
 			}
 		}
 
@@ -312,6 +309,15 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 	return out
 }
 
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 func planViews(t *testing.T, p planned) map[string]view {
 	t.Helper()
 	containers := containersOf(p.resources)
@@ -331,6 +337,16 @@ func planViews(t *testing.T, p planned) map[string]view {
 			uploads, ok := r.Inputs["uploads"].([]any)
 			if !ok { // secret as a whole: the stack names the files
 				for _, svc := range p.stack.Services {
+					if svc.Name == of && len(svc.Mounts) > 0 && svc.Mounts[0].Kind == stacks.MountModel {
+						list, err := p.stack.Model.Files(os.DirFS(p.root))
+						if err != nil {
+							t.Fatal(err)
+						}
+						for _, f := range list {
+							files[of][path.Join(svc.Mounts[0].Target, f.Path)] =
+								readFile(t, filepath.Join(p.root, f.Source))
+						}
+					}
 					for _, f := range svc.Files {
 						if svc.Name == of {
 							files[of][f.Path] = f.Content
@@ -343,7 +359,13 @@ func planViews(t *testing.T, p planned) map[string]view {
 			}
 
 			for _, u := range uploads {
-				files[of][u.(map[string]any)["file"].(string)] = u.(map[string]any)["content"].(string)
+				upload := u.(map[string]any)
+				at := upload["file"].(string)
+				if source, ok := upload["source"].(string); ok { // the provider starts in infra
+					files[of][at] = readFile(t, filepath.Join(p.root, "infra", source))
+				} else {
+					files[of][at] = upload["content"].(string)
+				}
 			}
 		}
 	}

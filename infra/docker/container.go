@@ -126,9 +126,12 @@ func (d *deployment) containerArgs(
 			Target:   pulumi.String(m.Target),
 			ReadOnly: pulumi.Bool(m.ReadOnly),
 		}
-		if m.Type == types.VolumeTypeVolume {
+		switch {
+		case m.Type == types.VolumeTypeVolume:
 			mount.Source = d.volumes[m.Source].ToStringPtrOutput()
-		} else {
+		case filepath.IsAbs(m.Source):
+			mount.Source = pulumi.String(m.Source)
+		default:
 			mount.Source = pulumi.String(filepath.Join(d.root, m.Source))
 		}
 

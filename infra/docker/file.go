@@ -22,15 +22,31 @@ func (d *deployment) addFiles(
 	name string, img madeImage, parent pulumi.Resource,
 ) (*docker.Container, error) {
 	files := map[string]stacks.File{} // by path
-	for _, f := range d.stack.Service(name).Files {
+	svc := d.stack.Service(name)
+	for _, f := range svc.Files {
 		files[f.Path] = f
-	}
-	if len(files) == 0 {
-		return nil, nil
 	}
 
 	var uploads docker.ContainerUploadArray
 	var dirs []string
+	for _, f := range modelFiles(*svc, d.model) {
+		// The provider reads the file and hands it to the engine, which need not be on this
+		// machine. As build contexts are, it is named from the folder of the program (see
+		// image.go): the state is the same for every clone.
+		uploads = append(uploads, docker.ContainerUploadArgs{
+			File:        pulumi.String(f.target),
+			Source:      pulumi.String(path.Join("..", f.Source)),
+			SourceHash:  pulumi.String(f.Digest),
+			Executable:  pulumi.Bool(false),
+			Permissions: pulumi.String("0444"),
+		})
+		dirs = append(dirs, f.dir)
+	}
+
+	if len(files)+len(uploads) == 0 {
+		return nil, nil
+	}
+
 	secret := false
 	for _, at := range slices.Sorted(maps.Keys(files)) {
 		f := files[at]

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"path"
+	"strings"
 
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -22,7 +23,7 @@ func (d *deployment) addImage(name string, parent pulumi.Resource) (madeImage, e
 	c := d.Project.Services[name]
 	if c.Build == nil {
 		img, err := docker.NewRemoteImage(d.ctx, name, &docker.RemoteImageArgs{
-			Name: pulumi.String(c.Image),
+			Name: pulumi.String(pulledAs(c.Image)),
 			// Other stacks and people may use the image too.
 			KeepLocally: pulumi.Bool(true),
 		}, pulumi.Parent(parent))
@@ -53,7 +54,7 @@ func (d *deployment) addImage(name string, parent pulumi.Resource) (madeImage, e
 			Target:         pulumi.String(c.Build.Target),
 			Args:           pulumi.ToStringMap(c.Build.Args.ToMapping()),
 			BuilderVersion: docker.BuilderVersionBuilderBuildKit,
-			Platform:       pulumi.String(d.platform),
+			Platform:       pulumi.String(d.stack.Platform()),
 		},
 		SkipPush:       pulumi.Bool(true),
 		BuildOnPreview: pulumi.Bool(false),
@@ -69,4 +70,17 @@ func (d *deployment) addImage(name string, parent pulumi.Resource) (madeImage, e
 	// the preview shows the replacement of the container, which an ID that is not known yet would
 	// hide (pulumi-docker#293).
 	return madeImage{resource: img, use: img.ImageName, id: img.RepoDigest}, nil
+}
+
+// pulledAs returns the reference as the provider finds the image again on the engine, which knows
+// one by its tag or by its digest, and never by both.
+func pulledAs(ref string) string {
+	tag, digest, ok := strings.Cut(ref, "@")
+	if !ok {
+		return ref
+	}
+	if i := strings.LastIndex(tag, ":"); i > strings.LastIndex(tag, "/") {
+		tag = tag[:i]
+	}
+	return tag + "@" + digest
 }

@@ -44,9 +44,10 @@ func eachStack(t *testing.T, f func(t *testing.T, p planned)) {
 
 	shipped := func(name string, settings stacks.Settings) {
 		stack, err := stacks.Load(name, settings, stacks.Checkout{
-			FS:  os.DirFS(root),
-			UID: 1000,
-			GID: 1000,
+			FS:       os.DirFS(root),
+			UID:      1000,
+			Unlocked: true,
+			GID:      1000,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -24,6 +24,13 @@ func refuseStack(s stacks.Stack) error {
 			"an engine has no gateway; remove edge.host and set edge.address and edge.port")
 	}
 
+	for _, x := range s.Secrets {
+		if x.Existing != nil || x.External != nil {
+			add("secrets."+x.Name, "an engine keeps no secrets; set its value with `pulumi config set "+
+				"--secret --path "+stacks.Project+":"+x.ConfigKey+"`")
+		}
+	}
+
 	for _, v := range s.Volumes {
 		if v.Class != "" {
 			add("volumes."+v.Name+".class", "an engine has no storage classes; remove the key")

@@ -30,19 +30,19 @@ type Rendering struct {
 	// order are the services in start order.
 	order []string
 
-	// platform is the one that images are built for.
-	platform string
+	// model are the files of the model, its Modelfile first; none if no service mounts them.
+	model []stacks.ModelFile
 }
 
-// Render renders the stack of the project at root, with images that are built for the platform.
-// It reports every part of the stack that Docker cannot express.
-func Render(root fs.FS, stack stacks.Stack, platform string) (*Rendering, error) {
+// Render renders the stack of the project at root. It reports every part of the stack that Docker
+// cannot express.
+func Render(root fs.FS, stack stacks.Stack) (*Rendering, error) {
 	ordered, err := stack.StartOrder()
 	if err != nil {
 		return nil, err
 	}
 
-	r := &Rendering{stack: stack, platform: platform, Project: &types.Project{
+	r := &Rendering{stack: stack, Project: &types.Project{
 		Name:     stacks.Project + "-" + stack.Name,
 		Services: types.Services{}, Networks: types.Networks{}, Volumes: types.Volumes{},
 		Configs: types.Configs{}, Secrets: types.Secrets{},
@@ -67,7 +67,7 @@ func Render(root fs.FS, stack stacks.Stack, platform string) (*Rendering, error)
 		r.Retained = append(r.Retained, v.Name)
 	}
 
-	errs := []error{refuseStack(stack)}
+	errs := []error{refuseStack(stack), r.addModelFiles(root)}
 	for _, svc := range ordered {
 		r.order = append(r.order, svc.Name)
 		if r.stopsFirst(svc) {

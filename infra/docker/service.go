@@ -97,6 +97,12 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 	collect(err)
 	c.Volumes, c.Tmpfs, err = mounts(svc.Mounts)
 	collect(err)
+	for _, f := range modelFiles(svc, r.model) {
+		c.Configs = append(c.Configs, types.ServiceConfigObjConfig{
+			Source: modelFileID(f.ModelFile), Target: f.target,
+		})
+	}
+
 	for _, name := range svc.Networks {
 		c.Networks[name] = nil // the service's name is its only alias
 	}
@@ -123,14 +129,18 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 }
 
 // image returns the reference to pull, or the repository with the digest of the build's inputs as
-// its tag, and how to build it unless a bundle brought it.
+// its tag, and how to build it unless a bundle brought it. An image that was kept is used as it is.
 func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildConfig, error) {
 	b := img.Build
-	if b == nil {
-		return img.Ref, nil, nil
+	switch {
+	case b == nil:
+		ref, _, err := image.Upstream(root, img.Ref)
+		return ref, nil, err
+	case img.Kept != "":
+		return img.Kept, nil, nil
 	}
 
-	ref, err := image.RefFor(root, *b, r.platform)
+	ref, err := image.Ref(root, *b, r.stack.Platform())
 	if err != nil {
 		return "", nil, err
 	}
@@ -168,7 +178,8 @@ func environment(
 	return types.Mapping(vars).ToMappingWithEquals(), nil
 }
 
-// mounts splits the mounts: binds and volumes, and tmpfs with its options.
+// mounts splits the mounts but those of the model's files: binds and volumes, and tmpfs with its
+// options.
 func mounts(
 	all []stacks.Mount,
 ) (disk []types.ServiceVolumeConfig, tmpfs types.StringList, err error) {
@@ -181,6 +192,7 @@ func mounts(
 		}
 
 		switch m.Kind {
+		case stacks.MountModel:
 		case stacks.MountVolume:
 			disk = append(disk, on)
 		case stacks.MountBind:
@@ -189,6 +201,9 @@ func mounts(
 					m.Target, m.Source)
 			}
 			on.Source = "./" + path.Clean(m.Source)
+			disk = append(disk, on)
+		case stacks.MountHost:
+			on.Type = types.VolumeTypeBind
 			disk = append(disk, on)
 		case stacks.MountTmpfs:
 			access, exec := "rw", "noexec"

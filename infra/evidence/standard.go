@@ -109,7 +109,7 @@ var standard = []struct {
 }, {
 	Item: Item{
 		Section: "164.312(c)(1)", Title: "Integrity",
-		Operator: "Back up the volumes, and try to restore them.",
+		Operator: "Set codexcontinue:backup (docs/backup.md), and try to restore.",
 	},
 	claims: []claim{
 		rule("retained-volume", "keeps volumes when a stack is removed"),

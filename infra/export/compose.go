@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -87,7 +88,7 @@ func (s Source) compose() (string, error) {
 		svc.Volumes = slices.Clone(svc.Volumes)
 		for i := range svc.Volumes {
 			m := &svc.Volumes[i]
-			if m.Type != types.VolumeTypeBind {
+			if m.Type != types.VolumeTypeBind || path.IsAbs(m.Source) {
 				continue
 			}
 			if m.Source, err = s.fromRoot(m.Source); err != nil {
@@ -96,6 +97,20 @@ func (s Source) compose() (string, error) {
 		}
 
 		project.Services[name] = svc
+	}
+
+	// The files of the model stay in the checkout, as what images are built from does.
+	project.Configs = maps.Clone(project.Configs)
+	for name, c := range project.Configs {
+		if !docker.IsModelFile(name) {
+			continue
+		}
+
+		var err error
+		if c.File, err = s.fromRoot(c.File); err != nil {
+			return "", fmt.Errorf("configs.%s: %w", name, err)
+		}
+		project.Configs[name] = c
 	}
 
 	text, err := project.MarshalYAML()

@@ -12,7 +12,6 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/export"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/cli"
@@ -44,7 +43,7 @@ func shipped(t *testing.T, name string, change func(*stacks.Settings)) stacks.St
 	}
 
 	stack, err := stacks.Load(name, settings,
-		stacks.Checkout{FS: os.DirFS(projectRoot(t)), UID: 1000, GID: 1000})
+		stacks.Checkout{FS: os.DirFS(projectRoot(t)), UID: 1000, GID: 1000, Unlocked: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +54,7 @@ func shipped(t *testing.T, name string, change func(*stacks.Settings)) stacks.St
 // compose exports the stack to the folder and writes it there.
 func compose(t *testing.T, stack stacks.Stack, dir string) []export.File {
 	t.Helper()
-	rendered, err := docker.Render(os.DirFS(projectRoot(t)), stack, plan.Platform)
+	rendered, err := docker.Render(os.DirFS(projectRoot(t)), stack)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -265,7 +265,7 @@ func TestKnowledge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rendered, err := docker.Render(fsys, stack, plan.Platform)
+	rendered, err := docker.Render(fsys, stack)
 	if err != nil {
 		t.Fatal(err)
 	}

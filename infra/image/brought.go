@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // BroughtFile is the file of a checkout that lists the references of the images that a bundle
@@ -20,4 +22,16 @@ func IsBrought(root fs.FS, ref string) (bool, error) {
 		return false, nil
 	}
 	return slices.Contains(strings.Fields(string(list)), ref), err
+}
+
+// Upstream returns the reference under which an upstream image is used, and reports whether a
+// bundle brought it. One that was brought has its tag alone: an engine or a node that did not pull
+// it knows no digest of it, and the signature of the bundle holds what it is.
+func Upstream(root fs.FS, ref string) (string, bool, error) {
+	tag := stacks.TagOf(ref)
+	brought, err := IsBrought(root, tag)
+	if brought {
+		return tag, true, err
+	}
+	return ref, false, err
 }

@@ -23,3 +23,23 @@ func TestIsBrought(t *testing.T) {
 		}
 	}
 }
+
+// TestUpstream holds that an image has its digest unless a bundle brought it.
+func TestUpstream(t *testing.T) {
+	list := fstest.MapFS{BroughtFile: {Data: []byte("redis:8\n")}}
+	for _, c := range []struct {
+		root      fstest.MapFS
+		ref, want string
+		brought   bool
+	}{
+		{list, "redis:8@sha256:1", "redis:8", true},
+		{list, "redis:8", "redis:8", true},
+		{list, "caddy:2@sha256:1", "caddy:2@sha256:1", false},
+		{fstest.MapFS{}, "redis:8@sha256:1", "redis:8@sha256:1", false},
+	} {
+		got, brought, err := Upstream(c.root, c.ref)
+		if err != nil || got != c.want || brought != c.brought {
+			t.Errorf("%s: %s, %v, %v, want %s, %v", c.ref, got, brought, err, c.want, c.brought)
+		}
+	}
+}

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -21,15 +20,10 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 )
 
-// Platform returns the one that images are built for.
-func Platform() string { return "linux/" + runtime.GOARCH }
-
-// Ref returns the reference of the image that the build makes: its repository, and the digest of
-// its inputs as the tag. root is the project's.
-func Ref(root fs.FS, b stacks.Build) (string, error) { return RefFor(root, b, Platform()) }
-
-// RefFor is like Ref, for any platform.
-func RefFor(root fs.FS, b stacks.Build, platform string) (string, error) {
+// Ref returns the reference of the image that the build makes for the platform, which may be
+// several separated by commas: its repository, and the digest of its inputs as the tag. root is the
+// project's.
+func Ref(root fs.FS, b stacks.Build, platform string) (string, error) {
 	digest, err := inputsDigest(root, b, platform)
 	if err != nil {
 		return "", err
@@ -93,7 +87,8 @@ func WalkContext(
 // Dockerfile's .dockerignore lets in. It does not depend on time stamps, owners or the umask, so
 // every clone of one commit gets the same.
 //
-// The base image counts by the reference that the Dockerfile names.
+// A base image counts by its digest or ID if the lock file has one, which is part of an argument or
+// of BaseIDs, else by the reference that the argument names.
 func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 	h := sha256.New()
 	// Each part is framed by its length: no two different inputs look alike.
@@ -110,6 +105,10 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 	for _, k := range slices.Sorted(maps.Keys(b.Args)) {
 		part(k)
 		part(b.Args[k])
+	}
+	for _, ref := range slices.Sorted(maps.Keys(b.BaseIDs)) {
+		part(ref)
+		part(b.BaseIDs[ref])
 	}
 
 	context, err := fs.Sub(root, path.Clean(b.Context))

@@ -55,3 +55,52 @@ func TestWalkContext(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestRef holds what a tag depends on beside the files: the platform, whatever machine asks, and what
+// the image is built from.
+func TestRef(t *testing.T) {
+	root := fstest.MapFS{"Dockerfile": {Data: []byte("ARG GO_IMAGE\nFROM ${GO_IMAGE}\n")}}
+	build := func(change func(*stacks.Build)) stacks.Build {
+		b := stacks.Build{
+			Repository: "codexcontinue/x", Context: ".", Dockerfile: "Dockerfile",
+			Args: map[string]string{"GO_IMAGE": "golang:1.26"},
+		}
+		change(&b)
+		return b
+	}
+	plain := build(func(*stacks.Build) {})
+
+	seen := map[string]string{}
+	for name, c := range map[string]struct {
+		build    stacks.Build
+		platform string
+	}{
+		"plain":    {plain, "linux/amd64"},
+		"platform": {plain, "linux/arm64"},
+		"both":     {plain, "linux/amd64,linux/arm64"},
+		"digest": {build(func(b *stacks.Build) {
+			b.Args["GO_IMAGE"] = "golang:1.26@sha256:1"
+		}), "linux/amd64"},
+		"ID": {build(func(b *stacks.Build) {
+			b.BaseIDs = map[string]string{"golang:1.26": "sha256:1"}
+		}), "linux/amd64"},
+		"another ID": {build(func(b *stacks.Build) {
+			b.BaseIDs = map[string]string{"golang:1.26": "sha256:2"}
+		}), "linux/amd64"},
+	} {
+		ref, err := image.Ref(root, c.build, c.platform)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[ref]; ok {
+			t.Errorf("%s and %s are both %s", name, other, ref)
+		}
+		seen[ref] = name
+	}
+
+	// Computed once, by hand, so that it shows when the machine has a part in it.
+	const want = "codexcontinue/x:cd93bdd7627f"
+	if ref, err := image.Ref(root, plain, "linux/amd64"); err != nil || ref != want {
+		t.Errorf("got %s, %v, want %s", ref, err, want)
+	}
+}

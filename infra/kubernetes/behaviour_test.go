@@ -733,3 +733,20 @@ func TestBroughtImages(t *testing.T) {
 		}
 	}
 }
+
+// TestKeptImage: the image of an earlier release is taken from the registry by its digest, and
+// neither built nor pushed.
+func TestKeptImage(t *testing.T) {
+	stack, root := labStack(t)
+	kept := "codexcontinue/ml@sha256:" + strings.Repeat("0", 64)
+	stack.Service("ml").Image.Kept = kept
+	resources := mustRecord(t, stack, kubernetes.Options{Root: root})
+	if of(resources, "Image")["ml"].Type != "" {
+		t.Error("ml is built and pushed")
+	}
+
+	want := stack.Registry + "/" + kept
+	if got := podOf(t, of(resources, "Deployment")["ml"], "containers", 0, "image"); got != want {
+		t.Errorf("ml runs %v, want %s", got, want)
+	}
+}

@@ -35,20 +35,10 @@ func applyGPU(pod *corev1.PodSpec, g *stacks.GPU) {
 	}
 
 	pod.NodeSelector = g.NodeSelector
-	tolerations := slices.Clone(g.Tolerations)
+	tolerated := slices.Clone(g.Tolerations)
 	taint := gpuTaint(gpuResource(g))
-	tolerated := func(t stacks.Toleration) bool { return t.Key == taint }
-	if !slices.ContainsFunc(tolerations, tolerated) {
-		tolerations = append(tolerations, stacks.Toleration{Key: taint, Effect: "NoSchedule"})
+	if !slices.ContainsFunc(tolerated, func(t stacks.Toleration) bool { return t.Key == taint }) {
+		tolerated = append(tolerated, stacks.Toleration{Key: taint, Effect: "NoSchedule"})
 	}
-
-	for _, t := range tolerations {
-		operator := corev1.TolerationOpExists
-		if t.Value != "" {
-			operator = corev1.TolerationOpEqual
-		}
-		pod.Tolerations = append(pod.Tolerations, corev1.Toleration{
-			Key: t.Key, Operator: operator, Value: t.Value, Effect: corev1.TaintEffect(t.Effect),
-		})
-	}
+	pod.Tolerations = tolerations(tolerated)
 }

@@ -9,20 +9,24 @@ import (
 
 // imageOf returns the reference of a service's image. With a registry an image that is built is
 // pushed there. Without one, its name is used as it is: `codexctl images load` puts it onto the
-// cluster's nodes. What a bundle brought is all in the registry, if there is one; brought reports
-// whether the image is such a one.
+// cluster's nodes. What a bundle brought is all in the registry, if there is one, and what was kept
+// is where it was; brought reports whether the image is one of these, which are not built.
 func imageOf(
 	stack stacks.Stack, svc stacks.Service, opts Options,
 ) (ref string, brought bool, err error) {
 	root := os.DirFS(opts.Root)
-	ref = svc.Image.Ref
-	if svc.Image.Build != nil {
-		if ref, err = image.RefFor(root, *svc.Image.Build, opts.Platform); err != nil {
+	switch {
+	case svc.Image.Kept != "":
+		ref, brought = svc.Image.Kept, true
+	case svc.Image.Build == nil:
+		ref, brought, err = image.Upstream(root, svc.Image.Ref)
+	default:
+		if ref, err = image.Ref(root, *svc.Image.Build, stack.Platform()); err != nil {
 			return "", false, err
 		}
+		brought, err = image.IsBrought(root, ref)
 	}
 
-	brought, err = image.IsBrought(root, ref)
 	if stack.Registry != "" && (svc.Image.Build != nil || brought) {
 		ref = stack.Registry + "/" + ref
 	}

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -35,8 +34,11 @@ type Options struct {
 	// Domain is what the names of the cluster's Services end in; empty is cluster.local.
 	Domain string
 
-	// Platform is the one that images are built for; empty is this machine's own.
-	Platform string
+	// Pods are the settings of the pods of each service, and of stacks.ModelJob.
+	Pods map[string]stacks.PodSettings
+
+	// PullSecrets are Secrets of the namespace by which the nodes pull images.
+	PullSecrets []string
 }
 
 // Namespace returns the namespace of a stack whose settings name none.
@@ -76,9 +78,6 @@ func Render(stack stacks.Stack, opts Options) (*Rendering, error) {
 	}
 	if opts.Domain == "" {
 		opts.Domain = defaultDomain
-	}
-	if opts.Platform == "" {
-		opts.Platform = image.Platform()
 	}
 
 	r := &renderer{Rendering: &Rendering{stack: stack, opts: opts, parts: map[string][]*Object{}}}

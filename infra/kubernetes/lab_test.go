@@ -122,8 +122,7 @@ func labStack(t *testing.T) (stacks.Stack, string) {
 		Ports:  []stacks.Port{{Name: "http", Container: 5000}},
 		Health: stacks.Health{LivePath: "/health", ReadyPath: "/ready"},
 		Mounts: []stacks.Mount{{
-			Kind:     stacks.MountBind,
-			Source:   "modelfiles",
+			Kind:     stacks.MountModel,
 			Target:   "/models/ollama",
 			ReadOnly: true,
 		}},

@@ -16,7 +16,7 @@ const manager = "kubectl"
 
 // Order is that in which the kinds are made: each after those that it names.
 var Order = []string{"Namespace", "NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount",
-	"ConfigMap", "Secret",
+	"ConfigMap", "Secret", "ExternalSecret",
 	"PersistentVolumeClaim", "Service", "StatefulSet", "Job", "Deployment",
 	"HorizontalPodAutoscaler", "PodDisruptionBudget",
 	"Gateway", "HTTPRoute", "Ingress"}

@@ -89,7 +89,7 @@ func TestReferences(t *testing.T) {
 	for _, svc := range stack.Services {
 		there["Image "+svc.Image.Ref] = true
 		if svc.Image.Build != nil {
-			ref, err := image.Ref(os.DirFS(root), *svc.Image.Build)
+			ref, err := image.Ref(os.DirFS(root), *svc.Image.Build, stack.Platform())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,14 +7,12 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
-	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -24,8 +22,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// modelfilesSource is the one folder of the checkout that pods can mount.
-const modelfilesSource = "modelfiles"
+// modelVolume is the name of a pod's volume that has the model's files.
+const modelVolume = "modelfiles"
 
 // maxConfigMap is what a ConfigMap holds at most, in bytes.
 const maxConfigMap = 1 << 20
@@ -147,7 +145,9 @@ func (m *modelPlan) args() []string {
 // name returns the Job's name: its hash is over everything in it, as a Job cannot be changed. So a
 // changed Modelfile, base or number of replicas is a new Job, which shows in the preview and runs
 // before the old one is removed.
-func (m *modelPlan) name(files *modelFiles, names *corev1.PodDNSConfig) (string, error) {
+func (m *modelPlan) name(
+	files *modelFiles, names *corev1.PodDNSConfig, placed []any,
+) (string, error) {
 	all := []any{m.digest, m.args(), m.env, m.client.image, m.client.Security, files.data(),
 		modelResources,
 		modelDeadline}
@@ -158,6 +158,7 @@ func (m *modelPlan) name(files *modelFiles, names *corev1.PodDNSConfig) (string,
 	if names != nil {
 		all = append(all, names)
 	}
+	all = append(all, placed...)
 
 	content, err := json.Marshal(all)
 	if err != nil {
@@ -190,33 +191,16 @@ func (f *modelFiles) data() map[string]string {
 	return out
 }
 
-// planModelFiles reads the stack's Modelfile and the files it names: what else lies in the
-// folder is not the stack's.
+// planModelFiles reads what the model is made of, if a service mounts it.
 func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
-	mounted := false
-	for _, svc := range stack.Services {
-		for _, m := range svc.Mounts {
-			mounted = mounted || m.Kind == stacks.MountBind
-		}
-	}
-
-	if !mounted {
+	if !stack.MountsModel() {
 		return nil, nil
 	}
 
 	const at = "model.modelfile"
-	m, err := modelfiles.Load(os.DirFS(root), stack.Model.Modelfile, stack.Model.Base)
+	list, err := stack.Model.Files(os.DirFS(root))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", at, err)
-	}
-
-	names := []string{stack.Model.Modelfile}
-	more := slices.Clone(m.Files)
-	if stack.Model.Evals != "" {
-		more = append(more, modelfiles.EvalsFile)
-	}
-	for _, name := range more {
-		names = append(names, path.Join(path.Dir(stack.Model.Modelfile), name))
+		return nil, err
 	}
 
 	f := &modelFiles{
@@ -226,14 +210,8 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 	}
 
 	size := int64(0)
-	for _, name := range names {
-		inside, err := filepath.Rel(modelfilesSource, name)
-		if err != nil || !filepath.IsLocal(inside) {
-			return nil, fmt.Errorf("%s: %q does not lie in %s/, which is what ml can read", at,
-				name, modelfilesSource)
-		}
-
-		info, err := os.Stat(filepath.Join(root, name))
+	for _, x := range list {
+		info, err := os.Stat(filepath.Join(root, x.Source))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", at, err)
 		}
@@ -244,17 +222,17 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 				stack.Model.Modelfile)
 		}
 
-		content, err := os.ReadFile(filepath.Join(root, name))
+		content, err := os.ReadFile(filepath.Join(root, x.Source))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", at, err)
 		}
 
-		key := fileKey(filepath.ToSlash(inside))
+		key := fileKey(x.Path)
 		if !keyRule.MatchString(key) {
-			return nil, cannot(at, "rename %q: "+keyRuleText, name)
+			return nil, cannot(at, "rename %q: "+keyRuleText, x.Source)
 		}
 
-		f.paths[key] = filepath.ToSlash(inside)
+		f.paths[key] = x.Path
 		if utf8.Valid(content) {
 			f.text[key] = string(content)
 		} else {
@@ -298,7 +276,7 @@ func (r *renderer) addJob() error {
 		return err
 	}
 
-	name, err := m.name(r.files, template.Spec.DNSConfig)
+	name, err := m.name(r.files, template.Spec.DNSConfig, r.placed())
 	if err != nil {
 		return err
 	}
@@ -395,7 +373,9 @@ func (r *renderer) jobTemplate(labels map[string]string) (corev1.PodTemplateSpec
 		r.askResolver(&spec)
 	}
 
-	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}, nil
+	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}
+	r.place(&pod, stacks.ModelJob, nil)
+	return pod, nil
 }
 
 // addJobPolicy lets the Job reach what it makes the model in; a sidecar reaches what that

@@ -92,9 +92,10 @@ func shippedSettings(t *testing.T, root, name string) stacks.Settings {
 func shipped(t *testing.T, root, name string, settings stacks.Settings) stacks.Stack {
 	t.Helper()
 	stack, err := stacks.Load(name, settings, stacks.Checkout{
-		FS:  os.DirFS(root),
-		UID: 1000,
-		GID: 1000,
+		FS:       os.DirFS(root),
+		UID:      1000,
+		Unlocked: true,
+		GID:      1000,
 	})
 	if err != nil {
 		t.Fatal(err)

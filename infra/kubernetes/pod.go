@@ -13,6 +13,12 @@ import (
 // reaches it while it drains.
 const endpointDelay = 5 * time.Second
 
+// annotationEvict, if it is false, has Cluster Autoscaler leave a pod where it is when a node
+// could be saved. A pod that writes to a claim has no second one, so that its service is away
+// meanwhile; a drain of the node moves it. See
+// https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md.
+const annotationEvict = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+
 // drain returns the service's preStop sleep. Only a Deployment's pod has a successor that serves
 // meanwhile; for a StatefulSet's it would make the gap longer.
 func (p plan) drain() time.Duration {
@@ -40,9 +46,14 @@ func (r *renderer) podTemplate(p plan, mounted volumes) corev1.PodTemplateSpec {
 	}
 
 	applyGPU(&spec, p.GPU)
-	return corev1.PodTemplateSpec{
+	pod := corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: r.labelsOf(p.Name)}, Spec: spec,
 	}
+	if len(mounted.templates) > 0 {
+		pod.Annotations = map[string]string{annotationEvict: "false"}
+	}
+	r.place(&pod, p.Name, p.GPU)
+	return pod
 }
 
 // podSpec returns what all pods of the stack have in common.

@@ -189,11 +189,8 @@ func (r *refusals) mounts(s stacks.Stack, svc stacks.Service) {
 					"data belong to one: set 1", svc.MaxReplicas(), m.Source)
 			}
 		case stacks.MountBind:
-			if m.Source != modelfilesSource {
-				r.cannot(at, "pods do not see the checkout, of which %s/ alone is carried to them: "+
-					"build %q into the image", modelfilesSource, m.Source)
-			}
-		case stacks.MountTmpfs:
+			r.cannot(at, "pods do not see the checkout: build %q into the image", m.Source)
+		case stacks.MountTmpfs, stacks.MountModel:
 		default:
 			r.cannot(at, "there is no mount of kind %q: use volume or tmpfs", m.Kind)
 		}

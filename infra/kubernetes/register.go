@@ -219,7 +219,10 @@ const (
 func (d *deployment) addImage(p plan) (pulumi.StringOutput, error) {
 	parent, err := d.component(p.Name)
 	b := p.Image.Build
-	if err != nil || b == nil || d.stack.Registry == "" || p.brought {
+	// An image for several platforms is an index, which the provider does not make: codexctl pushes
+	// it before the program runs, under the tag that names its content.
+	pushed := p.brought || len(d.stack.Platforms) > 1
+	if err != nil || b == nil || d.stack.Registry == "" || pushed {
 		return pulumi.String(p.image).ToStringOutput(), err
 	}
 
@@ -233,7 +236,7 @@ func (d *deployment) addImage(p plan) (pulumi.StringOutput, error) {
 			Target:         pulumi.String(b.Target),
 			Args:           pulumi.ToStringMap(b.Args),
 			BuilderVersion: docker.BuilderVersionBuilderBuildKit,
-			Platform:       pulumi.String(d.opts.Platform),
+			Platform:       pulumi.String(d.stack.Platform()),
 		},
 		SkipPush:       pulumi.Bool(false),
 		BuildOnPreview: pulumi.Bool(false),

@@ -207,12 +207,14 @@ func (r *renderer) addServiceObject(p plan, after []*Object) *Object {
 		spec.Ports = append(spec.Ports, out)
 	}
 
+	meta := r.meta(p.Name, r.labelsOf(p.Name))
+	r.mark(&meta, p.Name)
 	return r.add(&Object{
 		Resource:    p.Name,
 		Component:   p.Name,
 		Annotations: annotations,
 		After:       after,
 		Timeouts:    p.timeouts(),
-		API:         &corev1.Service{ObjectMeta: r.meta(p.Name, r.labelsOf(p.Name)), Spec: spec},
+		API:         &corev1.Service{ObjectMeta: meta, Spec: spec},
 	})
 }

@@ -158,8 +158,8 @@ func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
 			v.addClaim(m.Source, m.Target, m.ReadOnly && !writeShared)
 		case stacks.MountTmpfs:
 			v.addMemory(m)
-		case stacks.MountBind:
-			v.add(modelfilesSource, r.files.source(), m.Target, true)
+		case stacks.MountModel:
+			v.add(modelVolume, r.files.source(), m.Target, true)
 		}
 	}
 }

@@ -30,14 +30,8 @@ const (
 	Computed = recorder.Computed
 )
 
-// Stand-ins for what only the machine that plans has.
-const (
-	// Root stands for the project's folder.
-	Root = "[root]"
-	// Platform is the one that documents are made for, whatever the machine: it is part of
-	// the tag of built images.
-	Platform = "linux/amd64"
-)
+// Root stands for the project's folder, which only the machine that plans has.
+const Root = "[root]"
 
 // Document is the plan of one stack on one target: the same text for the same sources and
 // settings on every machine.

@@ -26,6 +26,8 @@ type OfOptions struct {
 	Target stacks.Target
 	// Key fingerprints secrets; nil leaves them without.
 	Key []byte
+	// File has the settings in the place of Pulumi.<stack>.yaml; empty keeps that.
+	File string
 }
 
 // Plan is a stack with its recorded plan.
@@ -43,7 +45,7 @@ const Placeholder = "placeholder-of-secret-"
 // Of plans a stack of the project at root from its files alone: no engine, login, passphrase,
 // plugin or network. A stack that its target refuses is an error.
 func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
-	config, err := program.ReadConfig(root, stack)
+	config, err := program.ReadConfigFrom(root, stack, o.File)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -62,8 +64,8 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 		Project: stacks.Project, Name: stack, Config: config.Plain, Key: o.Key,
 	}
 	values := map[string]string{}
-	for _, s := range p.Stack.Secrets { // those that are not set count as set
-		values[stacks.Project+":"+s.ConfigKey] = Placeholder + s.ConfigKey
+	for _, key := range p.Stack.SecretKeys() { // those that are not set count as set
+		values[stacks.Project+":"+key] = Placeholder + key
 	}
 
 	for key, ciphertext := range config.Secret {
@@ -73,11 +75,18 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	}
 
 	for key, value := range values {
+		object, _, nested := strings.Cut(key, ".")
+		if nested {
+			if value, err = program.PutSecret(run.Config[object], key, value); err != nil {
+				return Plan{}, err
+			}
+			key = object
+		}
 		run.Config[key] = value
 		run.Secrets = append(run.Secrets, key)
 	}
 
-	if p.Rendered, err = program.Render(p.Settings, p.Stack, root, Platform); err != nil {
+	if p.Rendered, err = program.Render(p.Settings, p.Stack, root); err != nil {
 		return Plan{}, err
 	}
 

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
@@ -68,6 +71,45 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("%s on %s: %s", d.Stack, d.Target, d.Refused)
 		}
 		t.Log(d.Stack, d.Target, d.Chosen, len(d.Resources), d.Refused, d.Plugins)
+	}
+}
+
+// TestNoOwnProcessor holds that a plan that is made on a machine of arm64 is the one of amd64: the
+// program is made of the same files of this repository for both, and none asks what it runs on. The
+// goldens hold that the platform is a setting's.
+func TestNoOwnProcessor(t *testing.T) {
+	asks := regexp.MustCompile(`runtime\.(GOARCH|NumCPU|GOMAXPROCS)\b`)
+	var first string
+	for _, processor := range []string{"amd64", "arm64"} {
+		cmd := exec.Command("go", "list", "-deps", "-f",
+			`{{$dir := .Dir}}{{with .Module}}{{if .Main}}{{range $.GoFiles}}{{$dir}}/{{.}}{{"\n"}}`+
+				`{{end}}{{end}}{{end}}`, "./infra/plan/planner", "./infra")
+		cmd.Dir = repository(t)
+		cmd.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0", "GOARCH="+processor)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		files := strings.Fields(string(out))
+		if len(files) < 100 {
+			t.Fatalf("the program is made of %d files", len(files))
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := asks.Find(text); found != nil {
+				t.Errorf("%s has %s", file, found)
+			}
+		}
+
+		if first == "" {
+			first = string(out)
+		} else if string(out) != first {
+			t.Errorf("the program is made of other files on %s", processor)
+		}
 	}
 }
 

@@ -114,7 +114,8 @@ var containerRules = []Rule{{
 	Fix: "use a volume, or a folder of the repository",
 	check: mounts(func(in Input, m workload.Mount) []string {
 		_, inside := relative(in.Root, m.Source)
-		return when(m.Kind == workload.HostPath && !isSocket(m) && !inside, "mounts %s", m.Source)
+		return when(m.Kind == workload.HostPath && !isSocket(m) && !inside && !ofBackups(in, m.Source),
+			"mounts %s", m.Source)
 	}),
 }, {
 	ID: "source-mount",
@@ -187,6 +188,14 @@ func pinned(ref string) bool {
 	}
 	_, tag, _ := strings.Cut(name[strings.LastIndex(name, "/")+1:], ":")
 	return tag != "" && !slices.Contains(movingTags, tag)
+}
+
+// ofBackups reports whether the path is the directory that the stack's settings name for backups.
+func ofBackups(in Input, path string) bool {
+	svc := in.Stack.Service(stacks.Backup)
+	return svc != nil && slices.ContainsFunc(svc.Mounts, func(m stacks.Mount) bool {
+		return m.Kind == stacks.MountHost && m.Source == path
+	})
 }
 
 // isSocket reports whether an engine's socket is mounted, or the folder of all of them.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -21,7 +20,7 @@ import (
 // onEngine returns the stack as it is rendered for an engine, and then altered unless alter is nil.
 func onEngine(t *testing.T, stack stacks.Stack, alter func(*docker.Rendering)) workload.View {
 	t.Helper()
-	r, err := docker.Render(os.DirFS(projectRoot(t)), stack, plan.Platform)
+	r, err := docker.Render(os.DirFS(projectRoot(t)), stack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +32,10 @@ func onEngine(t *testing.T, stack stacks.Stack, alter func(*docker.Rendering)) w
 }
 
 var badOnDocker = map[string]bad{
-	"a published backend": {change: service("backend", func(s *stacks.Service) {
-		s.Replicas = 1
-		s.Ports[0].Host = 8000
+	"a published ml": {change: service("ml", func(s *stacks.Service) {
+		s.Ports[0].Host = 5000
 		s.Ports[0].Address = "0.0.0.0"
-	}), subject: "backend", want: "public-port"},
+	}), subject: "ml", want: "public-port"},
 	"a published redis": {change: service("redis", func(s *stacks.Service) {
 		s.Ports[0].Host = 6379
 	}), subject: "redis", want: "public-port"},
@@ -109,10 +107,12 @@ var badOnDocker = map[string]bad{
 		bind(root+"/../x", true)(c)
 	}, want: "host-path"},
 	"another writable checkout": {change: service("ml", func(s *stacks.Service) {
-		s.Mounts[0].ReadOnly = false
+		s.Mounts[0] = stacks.Mount{Kind: stacks.MountBind, Source: "modelfiles", Target: "/src"}
 	}), subject: "ml", want: "source-mount"},
 	"the sources in production": {change: service("ml", func(s *stacks.Service) {
-		s.Mounts[0].Source = "."
+		s.Mounts[0] = stacks.Mount{
+			Kind: stacks.MountBind, Source: ".", Target: "/src", ReadOnly: true,
+		}
 	}), subject: "ml", want: "source-mount"},
 	"no memory limit": {service: "ml",
 		alter: func(c *types.ServiceConfig) { c.MemLimit, c.MemSwapLimit = 0, 0 }, want: "limits"},
@@ -270,6 +270,16 @@ var badOnDocker = map[string]bad{
 			Target: "/data",
 		}}
 	}, subject: "*", want: "single-writer"},
+	"a second owner": {service: "backend", alter: func(c *types.ServiceConfig) {
+		c.Volumes = []types.ServiceVolumeConfig{{
+			Type: "volume", Source: stacks.OllamaData, Target: "/data",
+		}}
+	}, subject: "ollama", want: "volume-owner"},
+	"a cache of two users": {from: "dev", service: "ml", alter: func(c *types.ServiceConfig) {
+		c.User = "7:7"
+	}, want: "volume-owner"},
+	"one backend": {change: service("backend", func(s *stacks.Service) { s.Replicas = 1 }),
+		subject: "backend", want: "replicas"},
 	"the default network": {service: "ml", alter: func(c *types.ServiceConfig) { c.Networks = nil },
 		want: "fenced"},
 }

@@ -99,6 +99,9 @@ func TestFindings(t *testing.T) {
 			"limits", workload.Container{CPU: 1, Memory: 1, PIDs: 1, Swap: true},
 			[]string{"may swap beyond its memory limit"},
 		},
+		"an engine, which reserves nothing": {
+			"requests", workload.Container{CPU: 1, Memory: 1}, nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if d := cmp.Diff(tc.want, findings(t, runningOn("a", tc.container), tc.rule)); d != "" {
@@ -180,6 +183,63 @@ func TestBadWaivers(t *testing.T) {
 			w := stacks.Waiver{Rule: tc.rule, Subject: "a", Reason: "r", Expires: tc.expires}
 			p.Stack.Waivers = []stacks.Waiver{w}
 			if d := cmp.Diff(tc.want, findings(t, p, policy.WaiverRule)); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestRequests holds what a pod has to ask for.
+func TestRequests(t *testing.T) {
+	for name, tc := range map[string]struct {
+		container workload.Container
+		want      []string
+	}{
+		"no limits":  {workload.Container{}, nil},
+		"the limits": {workload.Container{CPU: 9, Memory: 9, RequestedCPU: 1, RequestedMemory: 9}, nil},
+		"less": {
+			workload.Container{CPU: 9, Memory: 9, RequestedCPU: 9, RequestedMemory: 8},
+			[]string{"asks for less memory than it may use"},
+		},
+		"no CPU": {
+			workload.Container{CPU: 9, Memory: 9, RequestedMemory: 9}, []string{"asks for no CPU"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := runningOn("a", tc.container)
+			in.Target = stacks.Kubernetes
+			if d := cmp.Diff(tc.want, findings(t, in, "requests")); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestReplicas holds which services need several replicas, and that they are counted however a
+// target has them.
+func TestReplicas(t *testing.T) {
+	alone := []string{"has one replica, or may be left with one"}
+	one := func(service string) workload.Workload {
+		return workload.Workload{Service: service, Replicas: 1}
+	}
+	for name, tc := range map[string]struct {
+		development bool
+		workloads   []workload.Workload
+		want        []string
+	}{
+		"one":            {workloads: []workload.Workload{one(stacks.Gate)}, want: alone},
+		"two containers": {workloads: []workload.Workload{one(stacks.Gate), one(stacks.Gate)}},
+		"two pods":       {workloads: []workload.Workload{{Service: stacks.Gate, Replicas: 2}}},
+		"two, and one at night": {
+			workloads: []workload.Workload{{Service: stacks.Gate, Replicas: 2, Least: 1}}, want: alone,
+		},
+		"one ml":         {workloads: []workload.Workload{one(stacks.ML)}},
+		"in development": {true, []workload.Workload{one(stacks.Gate)}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := policy.Input{View: workload.View{Workloads: tc.workloads}}
+			in.Stack.Development = tc.development
+			if d := cmp.Diff(tc.want, findings(t, in, "replicas")); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
 		})

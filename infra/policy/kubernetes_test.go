@@ -201,6 +201,68 @@ var badOnKubernetes = map[string]bad{
 		subject: "*", want: "retained-volume"},
 	"a token": {service: "ml", tamper: pod("automountServiceAccountToken", true),
 		want: "cluster-token"},
+	"any port of anybody": {
+		tamperAll: object("NetworkPolicy", "ml", egress(map[string]any{
+			"to": []any{map[string]any{"ipBlock": map[string]any{"cidr": "0.0.0.0/0"}}},
+		})),
+		subject: "ml",
+		want:    "egress",
+	},
+	"most ports of anybody": {
+		tamperAll: object("NetworkPolicy", "ml", egress(map[string]any{
+			"ports": []any{map[string]any{"port": 1.0, "endPort": 65535.0}},
+		})),
+		subject: "ml",
+		want:    "egress",
+	},
+	"pods of everybody": {
+		tamperAll: object("NetworkPolicy", "redis", egress(map[string]any{
+			"to": []any{map[string]any{"namespaceSelector": map[string]any{}}},
+		})),
+		subject: "redis",
+		want:    "egress",
+	},
+	"names from anybody": {
+		tamperAll: object("NetworkPolicy", "backend", egress(map[string]any{
+			"to":    []any{map[string]any{"ipBlock": map[string]any{"cidr": "8.8.8.8/32"}}},
+			"ports": []any{map[string]any{"port": 443.0}, map[string]any{"port": 53.0}},
+		})),
+		subject: "backend",
+		want:    "egress",
+	},
+	"one backend": {change: service("backend", func(s *stacks.Service) { s.Replicas = 1 }),
+		subject: "backend", want: "replicas"},
+	"less memory than it may use": {service: "redis", tamper: container(func(c map[string]any) {
+		at(c, "resources", "requests")["memory"] = "8Mi"
+	}), want: "requests"},
+	"no processor": {service: "redis", tamper: container(func(c map[string]any) {
+		at(c, "resources", "requests")["cpu"] = "0"
+	}), want: "requests"},
+	"a shared model that another may change": {
+		change: func(s *stacks.Stack) {
+			for i := range s.Volumes {
+				if v := &s.Volumes[i]; v.Name == stacks.OllamaData {
+					v.Shared, v.PerReplica = true, false
+				}
+			}
+			ollama := s.Service(stacks.Ollama)
+			ollama.Replicas, ollama.Mounts[0].ReadOnly = 2, true
+		},
+		service: "backend",
+		tamper: both(func(in map[string]any) {
+			spec := at(in, "spec", "template", "spec")
+			volumes, _ := spec["volumes"].([]any)
+			spec["volumes"] = append(volumes, map[string]any{
+				"name":                  "model",
+				"persistentVolumeClaim": map[string]any{"claimName": stacks.OllamaData},
+			})
+		}, container(func(c map[string]any) {
+			mounts, _ := c["volumeMounts"].([]any)
+			c["volumeMounts"] = append(mounts, map[string]any{"name": "model", "mountPath": "/model"})
+		})),
+		subject: "*",
+		want:    "volume-owner",
+	},
 	"no policy for what comes in": {tamperAll: func(r *plan.Resource) {
 		if r.Inputs["kind"] == "NetworkPolicy" {
 			at(r.Inputs, "spec")["policyTypes"] = []any{"Egress"}

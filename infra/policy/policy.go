@@ -94,7 +94,8 @@ const longestWaiver = 366 * 24 * time.Hour
 // Rules returns all rules, sorted by ID. WaiverRule is among them.
 func Rules() []Rule {
 	all := slices.Concat(exposureRules, containerRules, secretRules, isolationRules,
-		internalTLSRules, storageRules, clusterRules, modelRules, []Rule{{ID: WaiverRule,
+		internalTLSRules, storageRules, availabilityRules, clusterRules, modelRules, []Rule{{
+			ID:     WaiverRule,
 			Reason: "a waiver that nobody needs or renews hides the next violation",
 			Fix: "remove the waiver, or renew its date and reason in the stack's overlay; " +
 				"at most a year ahead",

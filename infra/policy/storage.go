@@ -34,7 +34,47 @@ var storageRules = []Rule{{
 		}
 		return out
 	},
+}, {
+	ID: "volume-owner",
+	Reason: "what one service keeps is its own: another that can write there changes it behind its " +
+		"back",
+	Fix: "mount the volume read-only in all services but the one that it belongs to, or ask that one",
+	check: func(in Input) []Finding {
+		var out []Finding
+		for _, volume := range in.Volumes {
+			out = append(out, owners(in, volume.Name)...)
+		}
+		return out
+	},
 }}
+
+// owners returns what is wrong with those that write to a volume. In a stack for development a
+// volume may be a cache of several services, if they are one user to the kernel. One that takes one
+// writer has a rule of its own.
+func owners(in Input, volume string) []Finding {
+	if v, ok := in.Stack.Volume(volume); ok && v.SingleWriter {
+		return nil
+	}
+
+	var out []Finding
+	var first *workload.Workload
+	for _, w := range in.Workloads {
+		switch {
+		case !writes(w, volume):
+		case first == nil:
+			first = &w
+		case w.Service == first.Service:
+		case !in.Stack.Development:
+			out = append(out, Finding{w.Service,
+				fmt.Sprintf("writes to the volume %s, as %s does", volume, first.Service)})
+		case w.Containers[0].User != first.Containers[0].User:
+			out = append(out, Finding{w.Service, fmt.Sprintf(
+				"writes to the volume %s as another user than %s", volume, first.Service)})
+		}
+	}
+
+	return out
+}
 
 // writers returns what is wrong with those that write to a volume that takes one writer.
 func writers(in Input, volume string) []Finding {

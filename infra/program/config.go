@@ -24,9 +24,9 @@ import (
 // The engine hands the program values but no list of keys, and strictness needs the list: a
 // misspelt key must be an error. So the keys come from the files that hold them.
 func values(
-	ctx *pulumi.Context, root string,
+	ctx *pulumi.Context, root, file string,
 ) (plain map[string]string, secret []string, err error) {
-	project, own, err := configFiles(root, ctx.Stack())
+	project, own, err := configFiles(root, ctx.Stack(), file)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -44,7 +44,16 @@ func values(
 		switch {
 		case !ours, !set:
 		case ctx.IsConfigSecret(full):
-			secret = append(secret, key)
+			rest, inside, err := cutSecrets(full, own[full])
+			if err != nil {
+				return nil, nil, fmt.Errorf("%s: config.%s: %w", stackYAML(ctx.Stack()), full, err)
+			}
+			if len(inside) == 0 {
+				secret = append(secret, key)
+				continue
+			}
+			plain[key] = rest
+			secret = append(secret, inside...)
 		default:
 			plain[key] = value
 		}
@@ -65,8 +74,12 @@ type Config struct {
 // ReadConfig reads the config of the stack of the project at root from Pulumi.yaml and
 // Pulumi.<stack>.yaml, without opening secrets. A stack without a file has the
 // project's defaults only.
-func ReadConfig(root, stack string) (Config, error) {
-	project, own, err := configFiles(root, stack)
+func ReadConfig(root, stack string) (Config, error) { return ReadConfigFrom(root, stack, "") }
+
+// ReadConfigFrom is ReadConfig with another file in the place of Pulumi.<stack>.yaml, unless it is
+// empty.
+func ReadConfigFrom(root, stack, file string) (Config, error) {
+	project, own, err := configFiles(root, stack, file)
 	if err != nil {
 		return Config{}, err
 	}
@@ -103,6 +116,60 @@ func ReadConfig(root, stack string) (Config, error) {
 	return c, nil
 }
 
+// servicesKey is the one key whose value holds secrets beside what is none.
+const servicesKey = stacks.Project + ":services"
+
+// cutSecrets returns the object at the node, which the stack's file has at the key, without the
+// secrets of services in it, and their keys. There are none where it holds other secrets, so that
+// it is secret as a whole.
+func cutSecrets(key string, node yaml.Node) (rest string, inside []string, err error) {
+	var v any
+	if node.IsZero() {
+		return "", nil, nil
+	}
+	if err := node.Decode(&v); err != nil {
+		return "", nil, err
+	}
+
+	inside = slices.Sorted(maps.Keys(takeSecrets(key, v)))
+	if len(inside) == 0 || hasSecret(v) {
+		return "", nil, nil
+	}
+
+	text, err := json.Marshal(v)
+	return string(text), inside, err
+}
+
+// takeSecrets takes the secrets of services out of the value of the key, and returns the
+// ciphertexts by the keys that stacks knows them by.
+func takeSecrets(key string, v any) map[string]string {
+	out := map[string]string{}
+	services, ok := v.(map[string]any)
+	if key != servicesKey || !ok {
+		return out
+	}
+
+	for service := range services {
+		secrets := secretsOf(v, service)
+		for name, value := range secrets {
+			if hidden, ok := value.(map[string]any); ok && isCiphertext(hidden) {
+				out[stacks.ServiceSecretKey(service, name)] = hidden["secure"].(string)
+				delete(secrets, name)
+			}
+		}
+	}
+
+	return out
+}
+
+// secretsOf returns those of the service in the settings of all; nil if it has none.
+func secretsOf(services any, service string) map[string]any {
+	all, _ := services.(map[string]any)
+	of, _ := all[service].(map[string]any)
+	secrets, _ := of["secrets"].(map[string]any)
+	return secrets
+}
+
 // set replaces the value of the key.
 func (c Config) set(key string, node yaml.Node) error {
 	if node.IsZero() || node.Tag == "!!null" {
@@ -110,7 +177,9 @@ func (c Config) set(key string, node yaml.Node) error {
 	}
 
 	delete(c.Plain, key)
-	delete(c.Secret, key)
+	maps.DeleteFunc(c.Secret, func(k, _ string) bool {
+		return k == key || strings.HasPrefix(k, key+".")
+	})
 	if node.Kind == yaml.ScalarNode {
 		c.Plain[key] = node.Value
 		return nil
@@ -119,6 +188,10 @@ func (c Config) set(key string, node yaml.Node) error {
 	var v any
 	if err := node.Decode(&v); err != nil {
 		return err
+	}
+
+	for k, ciphertext := range takeSecrets(key, v) {
+		c.Secret[qualified(k)] = ciphertext
 	}
 
 	text, err := json.Marshal(v)
@@ -139,7 +212,7 @@ func (c Config) set(key string, node yaml.Node) error {
 func hasSecret(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
-		if text, ok := v["secure"].(string); ok && len(v) == 1 && text != "" {
+		if isCiphertext(v) {
 			return true
 		}
 		return slices.ContainsFunc(slices.Collect(maps.Values(v)), hasSecret)
@@ -148,6 +221,41 @@ func hasSecret(v any) bool {
 	}
 
 	return false
+}
+
+// PutSecret returns the value of codexcontinue:services with the secret of a service, whose full
+// key in Config.Secret it is, put back.
+func PutSecret(services, key, value string) (string, error) {
+	service, name, ok := stacks.CutServiceSecret(strings.TrimPrefix(key, stacks.Project+":"))
+	if !ok {
+		return "", fmt.Errorf("%s: is no secret of a service", key)
+	}
+
+	all := map[string]map[string]any{}
+	if services != "" {
+		if err := json.Unmarshal([]byte(services), &all); err != nil {
+			return "", fmt.Errorf("%s: %w", servicesKey, err)
+		}
+	}
+
+	if all[service] == nil {
+		all[service] = map[string]any{}
+	}
+	secrets, ok := all[service]["secrets"].(map[string]any)
+	if !ok {
+		secrets = map[string]any{}
+		all[service]["secrets"] = secrets
+	}
+
+	secrets[name] = value
+	text, err := json.Marshal(all)
+	return string(text), err
+}
+
+// isCiphertext reports whether the object is what stands in the place of a secret.
+func isCiphertext(v map[string]any) bool {
+	text, ok := v["secure"].(string)
+	return ok && len(v) == 1 && text != ""
 }
 
 // Own returns the keys of the project's namespace without it: plain values and the names of
@@ -184,9 +292,11 @@ type projectFile struct {
 	Config         map[string]yaml.Node `yaml:"config"`
 }
 
-// configFiles returns the config sections of Pulumi.yaml and Pulumi.<stack>.yaml; the
-// latter need not be there.
-func configFiles(root, stack string) (project, own map[string]yaml.Node, err error) {
+// configFiles returns the config sections of Pulumi.yaml and of the file, which is
+// Pulumi.<stack>.yaml if it is empty; the latter need not be there.
+func configFiles(
+	root, stack, file string,
+) (project, own map[string]yaml.Node, err error) {
 	var p projectFile
 	if err := readYAML(filepath.Join(root, projectYAML), &p); err != nil {
 		return nil, nil, err
@@ -195,7 +305,9 @@ func configFiles(root, stack string) (project, own map[string]yaml.Node, err err
 	var s struct {
 		Config map[string]yaml.Node `yaml:"config"`
 	}
-	file := filepath.Join(root, p.StackConfigDir, stackYAML(stack))
+	if file == "" {
+		file = filepath.Join(root, p.StackConfigDir, stackYAML(stack))
+	}
 	if err := readYAML(file, &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -20,7 +19,11 @@ import (
 // Deploy is the program for the project at root. With an empty root the project is the one
 // that the engine says, else the one around the working directory, which is infra when the
 // CLI runs the program.
-func Deploy(root string) pulumi.RunFunc {
+func Deploy(root string) pulumi.RunFunc { return DeployFrom(root, "") }
+
+// DeployFrom is Deploy for a stack whose settings are in the file, which the engine has to be told
+// as well. With an empty one they are in Pulumi.<stack>.yaml.
+func DeployFrom(root, file string) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
 		dir := root
 		if dir == "" {
@@ -35,7 +38,7 @@ func Deploy(root string) pulumi.RunFunc {
 			return err
 		}
 
-		plain, secret, err := values(ctx, dir)
+		plain, secret, err := values(ctx, dir, file)
 		if err != nil {
 			return err
 		}
@@ -45,7 +48,7 @@ func Deploy(root string) pulumi.RunFunc {
 			return err
 		}
 
-		rendered, err := Render(settings, stack, dir, image.Platform())
+		rendered, err := Render(settings, stack, dir)
 		if err != nil {
 			return err
 		}
@@ -60,18 +63,21 @@ type Rendered struct {
 	Kubernetes *kubernetes.Rendering
 }
 
-// Render renders the stack of the project at root for its target, with images that are built for
-// the platform.
-func Render(settings stacks.Settings, stack stacks.Stack, root, platform string) (Rendered, error) {
+// Render renders the stack of the project at root for its target.
+func Render(settings stacks.Settings, stack stacks.Stack, root string) (Rendered, error) {
 	switch settings.Target {
 	case stacks.Docker:
-		r, err := docker.Render(os.DirFS(root), stack, platform)
+		r, err := docker.Render(os.DirFS(root), stack)
 		return Rendered{Docker: r}, err
 	case stacks.Kubernetes:
 		at := settings.Kubernetes
+		pods := map[string]stacks.PodSettings{stacks.ModelJob: settings.Pods(stacks.ModelJob)}
+		for _, svc := range stack.Services {
+			pods[svc.Name] = settings.Pods(svc.Name)
+		}
 		r, err := kubernetes.Render(stack, kubernetes.Options{
 			Root: root, Context: at.Context, Namespace: at.Namespace, Domain: at.Domain,
-			Platform: platform,
+			Pods: pods, PullSecrets: at.PullSecrets,
 		})
 		return Rendered{Kubernetes: r}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -252,5 +253,27 @@ func TestProviderSecret(t *testing.T) {
 				t.Error("nothing has the file")
 			}
 		})
+	}
+}
+
+// TestReadConfigFrom reads settings of another file in the place of the stack's own, and without any
+// the project's defaults.
+func TestReadConfigFrom(t *testing.T) {
+	root := project(t, "  codexcontinue:debug: true\n")
+	other := filepath.Join(t.TempDir(), "settings.yaml")
+	text := []byte("config:\n  codexcontinue:logLevel: warn\n  codexcontinue:tlsKey: {secure: x}\n")
+	if err := os.WriteFile(other, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	for file, want := range map[string]map[string]string{
+		"":         {"codexcontinue:domain": "general", "codexcontinue:debug": "true"},
+		other:      {"codexcontinue:domain": "general", "codexcontinue:logLevel": "warn"},
+		os.DevNull: {"codexcontinue:domain": "general"},
+	} {
+		c, err := program.ReadConfigFrom(root, "dev", file)
+		if err != nil || !maps.Equal(c.Plain, want) || (len(c.Secret) == 1) != (file == other) {
+			t.Errorf("%q: %v, %v", file, c, err)
+		}
 	}
 }

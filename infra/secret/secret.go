@@ -3,17 +3,21 @@
 package secret
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
 )
 
 // Values returns the values of the secrets, by name, from the Pulumi config of the project. keys
-// are the keys there, by name. The error has each that is not there, with the command that sets it.
+// are the keys there, by name; one with dots is the path of a text in a value that is an object, as
+// `pulumi config set --path` takes it. The error has each that is not there, with the command that
+// sets it.
 // What needs a value for which check returns an error is not provisioned. A preview does not check,
 // as a plan has other texts in the place of values.
 func Values(
@@ -24,12 +28,27 @@ func Values(
 	out := map[string]pulumi.StringOutput{}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
-		v, err := cfg.TrySecret(keys[name])
+		object, path, nested := strings.Cut(keys[name], ".")
+		v, err := cfg.TrySecret(object)
 		if err != nil {
-			key := project + ":" + keys[name]
+			key, flags := project+":"+keys[name], "--secret"
+			if nested {
+				flags += " --path"
+			}
 			errs = append(errs, fmt.Errorf("secrets.%s: the config has no %s: set it with "+
-				"`pulumi config set --secret --stack %s %s`", name, key, stack, key))
+				"`pulumi config set %s --stack %s %s`", name, key, flags, stack, key))
 			continue
+		}
+
+		if nested {
+			v = v.ApplyT(func(value string) (string, error) {
+				text, ok := lookUp(value, strings.Split(path, "."))
+				if !ok {
+					return "", fmt.Errorf("secrets.%s: %s:%s is no text: set it again with `pulumi "+
+						"config set --secret --path`", name, project, keys[name])
+				}
+				return text, nil
+			}).(pulumi.StringOutput)
 		}
 
 		if !ctx.DryRun() {
@@ -41,4 +60,23 @@ func Values(
 	}
 
 	return out, errors.Join(errs...)
+}
+
+// lookUp returns the text at the path in the object, which is JSON, and reports whether it is
+// there.
+func lookUp(object string, path []string) (string, bool) {
+	var v any
+	if json.Unmarshal([]byte(object), &v) != nil {
+		return "", false
+	}
+	for _, key := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return "", false
+		}
+		v = m[key]
+	}
+
+	text, ok := v.(string)
+	return text, ok && text != ""
 }

@@ -1,6 +1,7 @@
 package targets_test
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -95,6 +96,28 @@ func autoscaled(least, most, cpu int) func(*stacks.Stack) {
 // withoutSecrets leaves the store the file that is none: a secret hides all uploads of a container.
 func withoutSecrets(s *stacks.Stack) { s.Service("store").Files = s.Service("store").Files[:1] }
 
+// wholeSecret has the store's file be the value itself, which alone can be the cluster's.
+func wholeSecret(s *stacks.Stack) { s.Service("store").Files[1].Content = "" }
+
+// kept takes the secret from a Secret that is there already.
+func kept(from stacks.ExistingSecret) func(*stacks.Stack) {
+	from.Name, from.Key = cmp.Or(from.Name, "passwords"), cmp.Or(from.Key, "redis")
+	return func(s *stacks.Stack) {
+		wholeSecret(s)
+		s.Secrets[0].Existing = &from
+	}
+}
+
+// fetched takes the secret from a store.
+func fetched(from stacks.ExternalSecret) func(*stacks.Stack) {
+	from.Store, from.Kind = cmp.Or(from.Store, "vault"), cmp.Or(from.Kind, "SecretStore")
+	from.Key = cmp.Or(from.Key, "chat/redis")
+	return func(s *stacks.Stack) {
+		wholeSecret(s)
+		s.Secrets[0].External = &from
+	}
+}
+
 func nothing[T any](*T) {}
 
 // waiver changes a waiver, which the policy alone reads.
@@ -119,7 +142,9 @@ const (
 	httpRoute, edgeIngress  = "HTTPRoute edge", "networking.k8s.io/v1:Ingress edge"
 	edgeService, modelJob   = "core/v1:Service edge", "batch/v1:Job model"
 	autoscaler              = "autoscaling/v2:HorizontalPodAutoscaler web"
+	externalSecret          = "external-secrets.io/v1:ExternalSecret redis-password"
 	carrier                 = "container:Container codexcontinue-lab-store-files"
+	modelCarrier            = "container:Container codexcontinue-lab-ml-files"
 )
 
 var edits = []edit{
@@ -223,6 +248,28 @@ var edits = []edit{
 	{field: "Secret.ConfigKey", change: func(s *stacks.Stack) {
 		s.Secrets[0].ConfigKey = unset
 	}, err: "the config has no codexcontinue:redisOther"},
+	{field: "Secret.Existing", before: wholeSecret, change: kept(stacks.ExistingSecret{}),
+		docker: "secrets.redis-password", kubernetes: storePods},
+	{field: "ExistingSecret.Name", before: kept(stacks.ExistingSecret{}),
+		change: kept(stacks.ExistingSecret{Name: "other"}),
+		docker: "secrets.redis-password", kubernetes: storePods},
+	{field: "ExistingSecret.Key", before: kept(stacks.ExistingSecret{}),
+		change: kept(stacks.ExistingSecret{Key: "other"}),
+		docker: "secrets.redis-password", kubernetes: storePods},
+	{field: "Secret.External", before: wholeSecret, change: fetched(stacks.ExternalSecret{}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
+	{field: "ExternalSecret.Store", before: fetched(stacks.ExternalSecret{}),
+		change: fetched(stacks.ExternalSecret{Store: "other"}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
+	{field: "ExternalSecret.Kind", before: fetched(stacks.ExternalSecret{}),
+		change: fetched(stacks.ExternalSecret{Kind: "ClusterSecretStore"}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
+	{field: "ExternalSecret.Key", before: fetched(stacks.ExternalSecret{}),
+		change: fetched(stacks.ExternalSecret{Key: "other"}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
+	{field: "ExternalSecret.Property", before: fetched(stacks.ExternalSecret{}),
+		change: fetched(stacks.ExternalSecret{Property: "password"}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
 	{field: "Service.Name", change: func(s *stacks.Stack) {
 		s.Service("edge").DependsOn, s.Service("edge").Calls = []string{"site"}, []string{"site"}
 		s.Service("web").Name = "site"
@@ -279,6 +326,10 @@ var edits = []edit{
 			s.StartTimeout += time.Second
 		}), kubernetes: webPods},
 
+	{field: "Service.DataFormat", change: service("web", func(s *stacks.Service) {
+		s.DataFormat = 2
+	})},
+
 	{field: "Image.Ref",
 		change: service("web", func(s *stacks.Service) {
 			s.Image.Ref = "probe:2"
@@ -287,6 +338,9 @@ var edits = []edit{
 		s.Image = stacks.Image{Build: &stacks.Build{Repository: "codexcontinue/web", Context: ".",
 			Dockerfile: "services/ml/Dockerfile", Target: "production"}}
 	}), docker: "image:Image web", kubernetes: webPods},
+	{field: "Image.Kept", change: service("ml", func(s *stacks.Service) {
+		s.Image.Kept = "codexcontinue/ml:0123456789ab"
+	}), docker: "remoteImage:RemoteImage ml", kubernetes: mlPods},
 	{field: "Build.Repository",
 		change: service("ml", func(s *stacks.Service) {
 			s.Image.Build.Repository = "codexcontinue/other"
@@ -307,6 +361,13 @@ var edits = []edit{
 		change: service("ml", func(s *stacks.Service) {
 			s.Image.Build.Args["GO_IMAGE"] = "golang:1.27"
 		}), docker: "image:Image ml", kubernetes: mlPods},
+	{field: "Build.BaseIDs",
+		change: service("ml", func(s *stacks.Service) {
+			s.Image.Build.BaseIDs = map[string]string{"golang:1.26": "sha256:1"}
+		}), docker: "image:Image ml", kubernetes: mlPods},
+	{field: "Image.ID", change: service("web", func(s *stacks.Service) { s.Image.ID = "sha256:1" })},
+	{field: "Stack.Platforms", change: func(s *stacks.Stack) { s.Platforms = []string{"linux/arm64"} },
+		docker: "image:Image ml", kubernetes: mlPods},
 
 	{field: "Port.Name",
 		change: service("edge", func(s *stacks.Service) {
@@ -354,8 +415,7 @@ var edits = []edit{
 	},
 
 	{field: "Mount.Kind", change: service("web", func(s *stacks.Service) {
-		s.Mounts[1] = stacks.Mount{Kind: stacks.MountBind, Source: "modelfiles", Target: "/cache",
-			ReadOnly: true}
+		s.Mounts[1] = stacks.Mount{Kind: stacks.MountModel, Target: "/cache", ReadOnly: true}
 	}), docker: webContainer, kubernetes: webPods},
 	{field: "Mount.Source", change: func(s *stacks.Stack) {
 		s.Volumes = append(s.Volumes, stacks.Volume{Name: "new", Size: stacks.GiB})
@@ -364,10 +424,12 @@ var edits = []edit{
 	{
 		field: "Mount.Source",
 		change: service("ml", func(s *stacks.Service) {
-			s.Mounts[0].Source = "other"
+			s.Mounts = append(s.Mounts, stacks.Mount{
+				Kind: stacks.MountBind, Source: "other", Target: "/other", ReadOnly: true,
+			})
 		}),
 		docker:         mlContainer,
-		kubernetes:     "services.ml.mounts./models/ollama",
+		kubernetes:     "services.ml.mounts./other",
 		kubernetesFate: fateRefused,
 	},
 	{field: "Mount.Target",
@@ -552,13 +614,13 @@ var edits = []edit{
 	{field: "Model.Name", change: func(s *stacks.Stack) { s.Model.Name = "other" }},
 	{field: "Model.Modelfile", change: func(s *stacks.Stack) {
 		s.Model.Modelfile = "modelfiles/lab2/Modelfile"
-	}, kubernetes: "core/v1:ConfigMap modelfiles"},
+	}, docker: modelCarrier, kubernetes: "core/v1:ConfigMap modelfiles"},
 	{field: "Model.Base", change: func(s *stacks.Stack) { s.Model.Base = "tiny" },
-		kubernetes: "core/v1:ConfigMap modelfiles"},
+		docker: modelCarrier, kubernetes: "core/v1:ConfigMap modelfiles"},
 	{field: "Model.Digest", change: func(s *stacks.Stack) { s.Model.Digest = "another" },
-		kubernetes: modelJob},
+		docker: modelCarrier, kubernetes: modelJob},
 	{field: "Model.Evals", change: func(s *stacks.Stack) { s.Model.Evals = "another" },
-		kubernetes: "core/v1:ConfigMap modelfiles"},
+		docker: modelCarrier, kubernetes: "core/v1:ConfigMap modelfiles"},
 
 	{field: "Route.Host", change: route(func(r *stacks.Route) { r.Host = "other.example.com" }),
 		before: route(nothing[stacks.Route]), docker: "route.host", kubernetes: httpRoute},

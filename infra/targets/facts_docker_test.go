@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -180,14 +179,6 @@ func (e engine) add(t *testing.T, f facts, service string, c container) {
 			}
 
 			f.set(at, fmt.Sprintf("folder %s, read-only %v", from, m.ReadOnly))
-			// Of the folder, what the service is told to read.
-			if inside, ok := strings.CutPrefix(environment(c)["MODELFILE_PATH"], m.Target+"/"); ok {
-				text, err := os.ReadFile(filepath.Join(m.Source, inside))
-				if err != nil {
-					t.Fatal(err)
-				}
-				f.set(service+"/file "+path.Join(m.Target, inside), digest(string(text)))
-			}
 		}
 	}
 

@@ -198,18 +198,9 @@ func (c cluster) addMounts(t *testing.T, f facts, service string, p pods) {
 				m.ReadOnly))
 			f.set(service+"/programs in "+m.MountPath, "true")
 		case v.ConfigMap != nil:
-			f.set(at, fmt.Sprintf("folder %s, read-only %v", v.Name, m.ReadOnly))
-			wanted := ""
-			for _, e := range own.Env {
-				if e.Name == "MODELFILE_PATH" {
-					wanted = e.Value
-				}
-			}
-
 			for _, item := range v.ConfigMap.Items {
-				if name := path.Join(m.MountPath, item.Path); name == wanted {
-					f.set(service+"/file "+name, digest(c.content(t, v.ConfigMap.Name, item.Key)))
-				}
+				f.set(service+"/file "+path.Join(m.MountPath, item.Path),
+					digest(c.content(t, v.ConfigMap.Name, item.Key)))
 			}
 		case v.Projected != nil && m.ReadOnly:
 			for _, s := range v.Projected.Sources {

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,6 +35,7 @@ func (f facts) set(key, value string) {
 
 // recording is a stack's plan on a target.
 type recording struct {
+	stack     stacks.Stack
 	resources []plan.Resource
 
 	// files holds the content of the files that the recorded program gives a service, by path: of a
@@ -43,7 +46,7 @@ type recording struct {
 
 func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root string) recording {
 	t.Helper()
-	files := opened{files: map[string]map[string]string{}}
+	files := opened{root: root, files: map[string]map[string]string{}}
 	values, secrets := config(stack)
 	resources, err := recorder.Record(context.Background(),
 		recorder.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets},
@@ -58,7 +61,7 @@ func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root st
 	}
 
 	files.looking.Wait()
-	return recording{resources: resources, files: files.files, root: root}
+	return recording{stack: stack, resources: resources, files: files.files, root: root}
 }
 
 // digest tells contents apart.
@@ -100,6 +103,7 @@ func unique(list []string) []string {
 type opened struct {
 	// looking counts what is looked at: the program does not wait for it.
 	looking sync.WaitGroup
+	root    string
 	mu      sync.Mutex
 	files   map[string]map[string]string
 }
@@ -117,12 +121,24 @@ func (o *opened) look(
 
 		service = service[strings.LastIndex(service, "-")+1:] // codexcontinue-<stack>-<service>
 		o.looking.Add(1)
-		props.Uploads.ToContainerUploadArrayOutput().ApplyT(func(list []docker.ContainerUpload) int {
+		props.Uploads.ToContainerUploadArrayOutput().ApplyT(func(
+			list []docker.ContainerUpload,
+		) (int, error) {
 			defer o.looking.Done()
 			for _, u := range list {
-				o.add(service, u.File, *u.Content)
+				if u.Source == nil {
+					o.add(service, u.File, *u.Content)
+					continue
+				}
+
+				// A file of the checkout, named from where the provider starts.
+				text, err := os.ReadFile(filepath.Join(o.root, "infra", *u.Source))
+				if err != nil {
+					return 0, err
+				}
+				o.add(service, u.File, string(text))
 			}
-			return len(list)
+			return len(list), nil
 		})
 	case pulumi.Map:
 		data, ok := props["data"].(pulumi.StringMapOutput)

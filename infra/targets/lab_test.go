@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
@@ -141,8 +140,8 @@ func labStack(t *testing.T, root string) stacks.Stack {
 		},
 		Ports:  []stacks.Port{{Name: "http", Container: 5000}},
 		Health: stacks.Health{LivePath: "/health", ReadyPath: "/ready"},
-		Mounts: []stacks.Mount{{Kind: stacks.MountBind, Source: "modelfiles",
-			Target: "/models/ollama", ReadOnly: true}},
+		Mounts: []stacks.Mount{{Kind: stacks.MountModel, Target: "/models/ollama",
+			ReadOnly: true}},
 		DependsOn: []string{"ollama"}, Calls: []string{"ollama"},
 	})
 
@@ -210,7 +209,7 @@ func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFu
 			return err
 		}
 
-		r, err := docker.Render(os.DirFS(root), stack, image.Platform())
+		r, err := docker.Render(os.DirFS(root), stack)
 		if err == nil {
 			_, err = docker.Provision(ctx, r, root)
 		}

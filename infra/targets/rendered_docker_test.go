@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -59,7 +58,7 @@ func TestProjectIsRegistered(t *testing.T) {
 
 func holdProject(t *testing.T, stack stacks.Stack, root string) {
 	t.Helper()
-	rendered, err := docker.Render(os.DirFS(root), stack, image.Platform())
+	rendered, err := docker.Render(os.DirFS(root), stack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,22 +71,43 @@ func holdProject(t *testing.T, stack stacks.Stack, root string) {
 	// A carrier hides which of its files are secret, so these are compared by themselves.
 	want := map[string]map[string]string{}
 	for _, svc := range stack.Services {
-		c := rendered.Project.Services[svc.Name]
-		if len(c.Configs)+len(c.Secrets) != len(svc.Files) {
-			t.Errorf("%s has %d files, want %d", svc.Name, len(c.Configs)+len(c.Secrets),
-				len(svc.Files))
+		files := map[string]string{}
+		for _, f := range svc.Files {
+			files[f.Path] = f.Text(recordedPassword)
+		}
+		for _, m := range svc.Mounts {
+			if m.Kind == stacks.MountModel {
+				addModel(t, files, stack, root, m.Target)
+			}
 		}
 
-		for _, f := range svc.Files {
-			if want[svc.Name] == nil {
-				want[svc.Name] = map[string]string{}
-			}
-			want[svc.Name][f.Path] = f.Text(recordedPassword)
+		c := rendered.Project.Services[svc.Name]
+		if len(c.Configs)+len(c.Secrets) != len(files) {
+			t.Errorf("%s has %d files, want %d", svc.Name, len(c.Configs)+len(c.Secrets), len(files))
+		}
+		if len(files) > 0 {
+			want[svc.Name] = files
 		}
 	}
 
 	if d := cmp.Diff(want, rec.files); d != "" {
 		t.Errorf("files (-stack +registered):\n%s", d)
+	}
+}
+
+// addModel adds the files of the stack's model where they are mounted.
+func addModel(t *testing.T, files map[string]string, s stacks.Stack, root, target string) {
+	t.Helper()
+	list, err := s.Model.Files(os.DirFS(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range list {
+		text, err := os.ReadFile(filepath.Join(root, f.Source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[path.Join(target, f.Path)] = string(text)
 	}
 }
 
@@ -306,7 +326,7 @@ func (r reading) prepare(t *testing.T, res plan.Resource) {
 
 		strictly(t, res, &in)
 		if in.BuildOnPreview || !in.SkipPush || in.Build.BuilderVersion != "BuilderBuildKit" ||
-			in.Build.Platform != image.Platform() {
+			in.Build.Platform != r.stack.Platform() {
 			t.Errorf("%s: %+v", res.Name, in)
 		}
 
@@ -365,7 +385,12 @@ func (r reading) container(t *testing.T, name string, res plan.Resource) types.S
 	}
 
 	c := r.images[res.Parent]
-	if by := map[bool]string{true: c.Image, false: plan.Computed}[c.Build != nil]; in.Image != by {
+	// What a build made, now or for an earlier release, runs by its reference, the rest by its ID.
+	by := plan.Computed
+	if r.stack.Service(name).Image.Build != nil {
+		by = c.Image
+	}
+	if in.Image != by {
 		t.Errorf("%s runs %s, want %s", res.Name, in.Image, by)
 	}
 

@@ -175,7 +175,8 @@ func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.
 }
 
 // resolve names what the plan leaves open: the images that are pushed, after the containers that
-// run them, the Secret that the pods mount, of which there is one, and the resolver's address.
+// run them, the Secret of the stack that the pods mount, of which there is one, and the resolver's
+// address. A Secret that somebody else makes has its name already.
 func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource) {
 	t.Helper()
 	switch v := v.(type) {
@@ -186,8 +187,7 @@ func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource)
 			v["image"] = pushed.Inputs["imageName"]
 		}
 
-		if secret, ok := v["secret"].(map[string]any); ok {
-			hold(t, r, secret["name"])
+		if secret, ok := v["secret"].(map[string]any); ok && secret["name"] == plan.Computed {
 			const kind = "kubernetes:core/v1:Secret "
 			i := slices.IndexFunc(r.Options.DependsOn, func(d string) bool {
 				return strings.HasPrefix(d, kind)
@@ -260,7 +260,7 @@ func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
 			if source.ConfigMap != nil {
 				add("ConfigMap", source.ConfigMap.Name)
 			}
-			if source.Secret != nil {
+			if source.Secret != nil && refs["Secret "+source.Secret.Name] != "" {
 				add("Secret", source.Secret.Name)
 			}
 		}

@@ -121,7 +121,23 @@ func TestContainerOfACluster(t *testing.T) {
 					"nvidia.com/gpu": resource.MustParse("2"),
 				}
 			},
-			func(c *workload.Container) { c.CPU, c.Memory, c.GPU = 1500, 1<<30, "nvidia.com/gpu 2" },
+			func(c *workload.Container) {
+				c.CPU, c.Memory, c.GPU = 1500, 1<<30, "nvidia.com/gpu 2"
+				c.RequestedCPU, c.RequestedMemory = 1500, 1<<30 // a cluster's default
+			},
+		},
+		"requests": {
+			func(_ *corev1.PodSpec, c *corev1.Container) {
+				c.Resources.Limits = corev1.ResourceList{
+					"cpu": resource.MustParse("1"), "memory": resource.MustParse("1Gi"),
+				}
+				c.Resources.Requests = corev1.ResourceList{
+					"cpu": resource.MustParse("0"), "memory": resource.MustParse("8Mi"),
+				}
+			},
+			func(c *workload.Container) {
+				c.CPU, c.Memory, c.RequestedMemory = 1000, 1<<30, 8<<20
+			},
 		},
 		"secured by itself": {
 			func(_ *corev1.PodSpec, c *corev1.Container) {
@@ -269,11 +285,11 @@ func TestPodsOfACluster(t *testing.T) {
 		"replicas": {
 			func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(3)) },
 			objects{scaler("Deployment", "web", new(int32(9)))},
-			func(w *workload.Workload) { w.Replicas = 3 },
+			func(w *workload.Workload) { w.Replicas, w.Least = 3, 9 },
 		},
 		"replicas of an autoscaler": {
 			func(*appsv1.Deployment) {}, objects{scaler("Deployment", "web", new(int32(4)))},
-			func(w *workload.Workload) { w.Replicas = 4 },
+			func(w *workload.Workload) { w.Replicas, w.Least = 4, 4 },
 		},
 		"autoscaled without a minimum": {
 			func(*appsv1.Deployment) {},
@@ -489,6 +505,16 @@ func TestFences(t *testing.T) {
 		"names of another machine": {
 			types: both, rules: []rule{at(to(block("8.8.8.8/32")), 53)},
 			out: []string{"8.8.8.8/32 port 53"}, fenced: true,
+		},
+		"a range of ports": {
+			types: both, rules: []rule{{Ports: []networkingv1.NetworkPolicyPort{
+				{Port: new(intstr.FromInt(53)), EndPort: new(int32(99))}}}},
+			out: []string{"any address port 53-99"}, fenced: true,
+		},
+		"a port, and every one": {
+			types: both, rules: []rule{{Ports: []networkingv1.NetworkPolicyPort{
+				{Port: new(intstr.FromInt(53))}, every}}},
+			out: []string{"any address"}, fenced: true,
 		},
 		"names at every port": {
 			types: both, rules: []rule{{To: []networkingv1.NetworkPolicyPeer{anywhere},

@@ -16,6 +16,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -252,7 +253,7 @@ func (v *View) addPods(
 	pod, kind, name := template.Spec, o.GetObjectKind().GroupVersionKind().Kind, o.GetName()
 	w := Workload{
 		Service: cmp.Or(template.Labels[stacks.LabelService], name), Kind: kind, Name: name,
-		Replicas: cmp.Or(c.least[kind+"/"+name], 1),
+		Least: c.least[kind+"/"+name], Replicas: cmp.Or(c.least[kind+"/"+name], 1),
 		// The pods of a StatefulSet keep their names, so the old one has to be gone.
 		StopsFirst: kind == "StatefulSet",
 	}
@@ -341,18 +342,23 @@ const dnsPort = 53
 // let reads one rule: it leads to services of the stack, to the name servers, or out.
 func (w *Workload) let(rule networkingv1.NetworkPolicyEgressRule) {
 	at := ""
-	onlyDNS := len(rule.Ports) > 0
+	onlyDNS, all := len(rule.Ports) > 0, false
 	var numbers []string
 	for _, p := range rule.Ports {
-		if p.Port == nil {
-			onlyDNS = false
+		if p.Port == nil { // every port of a protocol
+			onlyDNS, all = false, true
 			continue
 		}
-		onlyDNS = onlyDNS && p.Port.IntValue() == dnsPort
-		numbers = append(numbers, p.Port.String())
+
+		number := p.Port.String()
+		if p.EndPort != nil {
+			number += fmt.Sprintf("-%d", *p.EndPort)
+		}
+		onlyDNS = onlyDNS && number == strconv.Itoa(dnsPort)
+		numbers = append(numbers, number)
 	}
 
-	if len(numbers) > 0 {
+	if len(numbers) > 0 && !all {
 		at = " port " + strings.Join(slices.Compact(numbers), ", ")
 	}
 	if len(rule.To) == 0 {
@@ -420,6 +426,9 @@ func podContainer(c corev1.Container, pod corev1.PodSpec, sources map[string]Mou
 		Memory:     stacks.Bytes(c.Resources.Limits.Memory().Value()),
 		Health:     probeOf(c.LivenessProbe),
 		LogBounded: true, // by the kubelet
+
+		RequestedCPU:    stacks.MilliCPU(requested(c, corev1.ResourceCPU).MilliValue()),
+		RequestedMemory: stacks.Bytes(requested(c, corev1.ResourceMemory).Value()),
 	}
 
 	for _, e := range c.Env {
@@ -455,6 +464,15 @@ func podContainer(c corev1.Container, pod corev1.PodSpec, sources map[string]Mou
 	out.secure(cmp.Or(c.SecurityContext, &corev1.SecurityContext{}),
 		cmp.Or(pod.SecurityContext, &corev1.PodSecurityContext{}))
 	return out
+}
+
+// requested returns what the container asks for: its limit, unless it says otherwise.
+func requested(c corev1.Container, name corev1.ResourceName) *resource.Quantity {
+	q, ok := c.Resources.Requests[name]
+	if !ok {
+		q = c.Resources.Limits[name]
+	}
+	return &q
 }
 
 // secure reads what the container may do; what it leaves out is the pod's to say.

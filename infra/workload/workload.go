@@ -39,6 +39,9 @@ type Workload struct {
 	Kind, Name string
 	Replicas   int
 
+	// Least is how many replicas an autoscaler leaves; 0 where there is none.
+	Least int
+
 	// StopsFirst reports whether a container is gone before its successor starts.
 	StopsFirst bool
 
@@ -103,6 +106,10 @@ type Container struct {
 	CPU    stacks.MilliCPU
 	Memory stacks.Bytes
 	PIDs   int
+
+	// RequestedCPU and RequestedMemory are what a node keeps for it; an engine keeps nothing.
+	RequestedCPU    stacks.MilliCPU
+	RequestedMemory stacks.Bytes
 
 	// Swap reports whether memory may be swapped out beyond the limit.
 	Swap bool

@@ -46,7 +46,7 @@ func changed(
 	}
 
 	if target == stacks.Docker {
-		rendered, err := docker.Render(os.DirFS(root), stack, plan.Platform)
+		rendered, err := docker.Render(os.DirFS(root), stack)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestKubernetes(t *testing.T) {
 				for _, m := range svc.Mounts {
 					kind := map[stacks.MountKind]workload.MountKind{
 						stacks.MountVolume: workload.Storage,
-						stacks.MountBind:   workload.Files,
+						stacks.MountModel:  workload.Files,
 						stacks.MountTmpfs:  workload.Memory,
 					}[m.Kind]
 					if !slices.ContainsFunc(c.Mounts, func(x workload.Mount) bool {
@@ -307,6 +307,16 @@ func compare(t *testing.T, stack stacks.Stack, svc stacks.Service, w workload.Wo
 	}
 
 	for _, m := range svc.Mounts {
+		if m.Kind == stacks.MountModel { // the folder of the Modelfile, beside other files
+			if !slices.ContainsFunc(c.Mounts, func(x workload.Mount) bool {
+				return x.Path == m.Target+"/"+stack.Domain && x.ReadOnly &&
+					(x.Kind == workload.Files || x.Kind == workload.Secrets)
+			}) {
+				t.Errorf("%s: the files of the model are missing in %v", w.Name, c.Mounts)
+			}
+			continue
+		}
+
 		if !slices.ContainsFunc(c.Mounts, func(x workload.Mount) bool {
 			return string(x.Kind) == string(m.Kind) && x.Path == m.Target &&
 				x.ReadOnly == m.ReadOnly && (m.Kind != stacks.MountVolume || x.Source == m.Source)

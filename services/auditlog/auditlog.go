@@ -63,6 +63,9 @@ const (
 	// A notice for people, put up or taken down.
 	Maintenance Action = "maintenance"
 
+	// A backup has taken the place of what was stored.
+	Restore Action = "restore"
+
 	// A program that an operator runs in a container.
 	Command Action = "command"
 )
@@ -117,8 +120,10 @@ type Record struct {
 	Request string `json:"request,omitempty"`
 
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
-	// the service, the program and the exit code of a command, the state of maintenance, the reason
-	// of who reads what is somebody else's, and what a review came to.
+	// Detail is what else an action has: the revision and the settings' digest of a configuration,
+	// the name of the backup that was restored, the service, the program and the exit code of a
+	// command, the state of maintenance, the reason of who reads what is somebody else's, and what a
+	// review came to.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

@@ -9,6 +9,7 @@
 //	gate audit ...          read who did what, as codexctl audit does
 //	gate knowledge ...      manage documents, as codexctl knowledge does
 //	gate maintenance ...    show people a page for a while, as codexctl maintenance does
+//	gate replay ...         do again what was erased since a backup, as codexctl restore does
 //	gate certificate        print until when its certificate is good
 //	gate version            print the version
 package main
@@ -67,7 +68,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	c := server.Command{
 		Health: "/health",
 		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | learn ... | " +
-			"audit ... | knowledge ... | maintenance ... | version]",
+			"audit ... | knowledge ... | maintenance ... | replay ... | " +
+			"version]",
 		Serve: serve,
 	}
 	if len(args) > 0 {
@@ -84,6 +86,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			return manageDocuments(ctx, args[1:], environ, os.Stdin, stdout)
 		case "maintenance":
 			return maintain(ctx, args[1:], environ, stdout)
+		case "replay":
+			return replay(ctx, args[1:], environ, os.Stdin, stdout)
 		}
 	}
 

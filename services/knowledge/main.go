@@ -24,6 +24,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
@@ -95,7 +96,17 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv.Secure(who.Server())
 	srv.Private("/collections/") // the name of a file may say whom it is about
 	verifier := identity.NewVerifier(identity.Knowledge, keys.Get, identity.Gate, identity.Backend)
-	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
+	backups := identity.NewVerifier(identity.Knowledge, keys.Get, identity.Backup)
+	srv.Guard(func(h http.Handler) http.Handler {
+		people, archive := verifier.Require(h, log), backups.Require(h, log)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == knowledgeapi.ArchivePath {
+				archive.ServeHTTP(w, r)
+			} else {
+				people.ServeHTTP(w, r)
+			}
+		})
+	})
 	signer := identity.NewSigner(identity.Knowledge)
 	ml := hop.NewStreaming("ml", cfg.MLServiceURL)
 	ml.Secure(who.Client())

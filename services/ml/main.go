@@ -164,7 +164,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	srv.Secure(who.Server())
 	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend,
-		identity.Knowledge)
+		identity.Knowledge, identity.Backup)
 	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
 	embedding := ""
 	if cfg.EmbeddingModel != "" {

@@ -5,6 +5,10 @@
 #
 #   start.sh USERS STATE SECONDS CONFIG [RETENTION]
 #
+# What a restore has put beside the data takes their place first: /data/restored is a folder of
+# append-only files, which is renamed to that name when it is whole. A restore restarts Redis at once:
+# what is an hour old is of one that ended before that, and must not come back days later.
+#
 # USERS is a file with a line `user NAME reset on #SHA256 ...` for each user, and one of the default
 # user, `user default reset ...`, who is off. STATE is a file of this script's own that outlives the
 # container: "none UNTIL CURRENT / PREVIOUS", a Unix time and two lists of NAME#SHA256. SECONDS is
@@ -14,6 +18,19 @@
 # for redis-cli, where Redis speaks TLS.
 set -eu
 users=$1 state=$2 seconds=$3 config=$4 retention=${5:-0}
+
+# A crash in between is no harm: the next start goes on from here.
+data=$(dirname "$state")
+if [ -n "$(find "$data/restored" -maxdepth 0 -mmin -60 2>/dev/null)" ]; then
+	mv "$data/restored" "$data/taken"
+elif [ -d "$data/restored" ]; then
+	echo "start.sh: a restore that did not end is dropped" >&2
+	rm -rf "$data/restored"
+fi
+if [ -d "$data/taken" ]; then
+	rm -rf "$data/appendonlydir" "$data/dump.rdb"
+	mv "$data/taken" "$data/appendonlydir"
+fi
 
 now=$(date +%s)
 hashes=$(sed -n 's/^user \([^ ]*\) reset on \(#[0-9a-f]\{64\}\) .*/\1\2/p' "$users" | tr '\n' ' ')

@@ -102,11 +102,6 @@ func (p Project) Write(dir string) ([]string, error) {
 			strings.Join(slices.Sorted(maps.Keys(overlays)), ", "))
 	}
 
-	override, err := p.override(dir)
-	if err != nil {
-		return nil, err
-	}
-
 	files := map[string]string{
 		// Secrets reach containers as files, so that they stand in no environment: compose's
 		// variables for them stay empty.
@@ -114,7 +109,6 @@ func (p Project) Write(dir string) ([]string, error) {
 			"STACK=%s\nMODELFILE_DIGEST=%s\nEVALS_DIGEST=%s\nDOMAIN_TEXTS=\n"+
 				"GATE_REDIS_PASSWORD=\nBACKEND_REDIS_PASSWORD=\nML_REDIS_PASSWORD=\nREDIS_AUTH=\n",
 			p.Name, p.Stack.Model.Digest, p.Stack.Model.Evals),
-		"override.yaml": override,
 	}
 
 	for _, svc := range p.Stack.Services {
@@ -126,6 +120,11 @@ func (p Project) Write(dir string) ([]string, error) {
 			}
 			files[fileName(svc.Name, f)] = f.Text(value)
 		}
+	}
+
+	var err error
+	if files["override.yaml"], err = p.override(dir); err != nil {
+		return nil, err
 	}
 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -176,6 +175,7 @@ func (p Project) override(dir string) (string, error) {
 		return s + "}"
 	}
 
+	var configs, secrets []string
 	b.WriteString("services:\n")
 	for _, svc := range p.Stack.Services {
 		fmt.Fprintf(&b, "  %s:\n    image: %q\n    user: \"%d:%d\"\n    %s\n", svc.Name,
@@ -210,6 +210,23 @@ func (p Project) override(dir string) (string, error) {
 		}
 
 		fmt.Fprintf(&b, "    environment: {%s}\n", strings.Join(env, ", "))
+		for _, m := range svc.Mounts {
+			if m.Kind != stacks.MountModel {
+				continue
+			}
+
+			list, err := p.Stack.Model.Files(os.DirFS(p.Root))
+			if err != nil {
+				return "", fmt.Errorf("compose: %w", err)
+			}
+			b.WriteString("    configs: !override\n")
+			for i, f := range list {
+				fmt.Fprintf(&b, "      - {source: model-%d, target: %q}\n", i,
+					path.Join(m.Target, f.Path))
+				configs = append(configs, fmt.Sprintf("model-%d: {file: %q}", i,
+					filepath.Join(p.Root, f.Source)))
+			}
+		}
 	}
 
 	fmt.Fprintf(&b, "networks:\n  main: {%s}\nvolumes:\n", labels(""))
@@ -219,7 +236,6 @@ func (p Project) override(dir string) (string, error) {
 
 	// Docker refuses to copy into a read-only root, which is what compose does with inline configs
 	// and with secrets from the environment; files are mounted.
-	var configs, secrets []string
 	for _, svc := range p.Stack.Services {
 		for _, f := range svc.Files {
 			name := fileName(svc.Name, f)

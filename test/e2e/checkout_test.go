@@ -195,7 +195,8 @@ type container struct {
 		PortBindings  map[string][]struct{ HostIP, HostPort string } `json:"PortBindings"`
 		RestartPolicy struct{ Name string }
 	}
-	State struct {
+	Mounts []struct{ Type, Source, Destination string }
+	State  struct {
 		Status string
 		Health *struct{ Status string }
 	}

@@ -206,6 +206,8 @@ func TestProd(t *testing.T) {
 		chat(t, b, "http://127.0.0.1:"+port+"/")
 	})
 
+	t.Run("a secret of a service is that service's", func(t *testing.T) { hasSecret(t, c, stack) })
+
 	t.Run("a changed source replaces its service only", func(t *testing.T) {
 		before := c.containers(t, stack)
 		edit(t, c, "services/backend/main.go", "func main() {",
@@ -222,6 +224,10 @@ func TestProd(t *testing.T) {
 			}
 		}
 	})
+
+	t.Run("nothing of the checkout is needed", func(t *testing.T) { withoutCheckout(t, c, stack) })
+	t.Run("a pruned image is built again", func(t *testing.T) { builtAgain(t, c, stack) })
+	t.Run("images say what is in them", func(t *testing.T) { listsWhatIsInside(t, c, stack) })
 
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }
@@ -311,13 +317,14 @@ func (c *checkout) usePulumi(t *testing.T, stack string) {
 	}
 }
 
+// secret sets the secret of the config at the key, which may be a path.
 func (c *checkout) secret(t *testing.T, stack, key, value string) {
 	t.Helper()
 	f := t.TempDir() + "/secret"
 	if err := os.WriteFile(f, []byte(value), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.must(t, time.Minute, "sh", "-c", "pulumi config set --secret -s "+stack+" "+key+" < "+f)
+	c.must(t, time.Minute, "sh", "-c", "pulumi config set --secret --path -s "+stack+" "+key+" < "+f)
 }
 
 func liveReload(t *testing.T, c *checkout, stack string) {

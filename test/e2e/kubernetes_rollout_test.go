@@ -75,8 +75,8 @@ func (n *namespace) allServe(t *testing.T) {
 	}
 
 	if len(deployments.Items)+len(sets.Items) != len(allServices)+len(n.more) {
-		t.Errorf("there are %d Deployments and %d StatefulSets",
-			len(deployments.Items), len(sets.Items))
+		t.Errorf("there are %d Deployments and %d StatefulSets, of %d services and %q",
+			len(deployments.Items), len(sets.Items), len(allServices), n.more)
 	}
 }
 

@@ -170,6 +170,10 @@ func TestKubernetes(t *testing.T) {
 		replacedOnly(t, before, n.uids(t), stacks.ML)
 	})
 
+	// Before an `up` that replaces the backend anyway.
+	t.Run("a secret of a service is that service's", func(t *testing.T) {
+		hasSecrets(t, c, n, stack)
+	})
 	t.Run("a changed secret reaches who needs it", func(t *testing.T) {
 		changedSecret(t, c, n, stack, url)
 	})

@@ -47,6 +47,11 @@ type loaded struct {
 	// refused bounds how long connections may be refused; 0 is refusedFor.
 	refused time.Duration
 
+	// answers is how many long answers are open at any time, and long is how long each takes; 0 are
+	// writers and half a minute.
+	answers int
+	long    time.Duration
+
 	run    *load.Run
 	steps  []step
 	report *load.Report // of a load that has ended
@@ -108,10 +113,10 @@ func (l *loaded) start(url string, accounts ...*person) {
 		URL:      url,
 		Remote:   true, // the cluster's address is none of loopback, but this machine's own
 		People:   lookers,
-		Answers:  writers,
+		Answers:  cmp.Or(l.answers, writers),
 		Jar:      jar,
 		Streams:  50,
-		Long:     30 * time.Second,
+		Long:     cmp.Or(l.long, 30*time.Second),
 		Rate:     40,
 		Seed:     1,
 		Resend:   true,

@@ -1,12 +1,6 @@
 package e2e
 
 import (
-	"fmt"
-	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,53 +10,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// startRegistry runs an image registry on a port of 127.0.0.1, where Docker and containerd ask for
-// no TLS, and returns its address.
-func startRegistry(t *testing.T) string {
-	t.Helper()
-	program := peers.Find(t, "registry", "registry")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	address := l.Addr().String()
-	l.Close()
-	dir := t.TempDir()
-	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: warn}\n"+
-		"storage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n",
-		filepath.Join(dir, "data"), address)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
-	cmd := exec.Command(program, "serve", config)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		resp, err := http.Get("http://" + address + "/v2/")
-		if err == nil {
-			resp.Body.Close()
-			return address
-		}
-
-		if time.Since(start) > 20*time.Second {
-			t.Fatalf("the registry does not answer: %v", err)
-		}
-	}
-}
-
 // TestKubernetesRegistry brings a stack up whose images are pushed to a registry, from where
 // the cluster pulls them.
 func TestKubernetesRegistry(t *testing.T) {
 	kubeconfig, _ := clusterWanted(t)
 	peers.DockerPlugin(t)
 	const stack = "e2e-registry"
-	registry := startRegistry(t)
+	registry := peers.Registry(t)
 	c := newCheckout(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	values := "overlay: dev\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n" +

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that tests run against, from pinned Go modules, into the cache's bin folder:
 #
-#   test/peers/build.sh [pulumi|ollama|caddy|coredns|pebble|docker-compose|kubernetes-cluster|kubernetes-provider|registry ...]
+#   test/peers/build.sh [pulumi|ollama|caddy|coredns|pebble|docker-compose|kubernetes-cluster|kubernetes-provider|registry|versitygw ...]
 #   test/peers/build.sh openai-js
 #
 # Each is built again only when its module or the Go toolchain changed. Ollama is one static program
@@ -184,11 +184,17 @@ build_one() {
 				version test/peers/registry github.com/distribution/distribution/v3
 			)"
 		;;
+	versitygw)
+		build versitygw test/peers/versitygw github.com/versity/versitygw/cmd/versitygw "$quick" \
+			-ldflags "-s -w -X main.Version=$(
+				version test/peers/versitygw github.com/versity/versitygw
+			)"
+		;;
 	*) fail "$1: unknown; known are ${all[*]} openai-js" ;;
 	esac
 }
 
-all=(pulumi ollama caddy coredns pebble docker-compose kubernetes-cluster kubernetes-provider registry)
+all=(pulumi ollama caddy coredns pebble docker-compose kubernetes-cluster kubernetes-provider registry versitygw)
 [[ $# -gt 0 ]] || set -- "${all[@]}"
 for name; do build_one "$name"; done
 printf '%s\n' "$bin"

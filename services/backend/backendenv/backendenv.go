@@ -9,6 +9,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
+// DataFormat counts the changes of conversations and answers in Redis (internal/store) that an
+// earlier backend cannot read. Raise it with such a change.
+const DataFormat = 1
+
 // Config is the environment of the backend.
 type Config struct {
 	contract.Common

@@ -26,6 +26,10 @@ const (
 // modes are all values of Config.SignIn.
 var modes = []string{None, Accounts, OIDC}
 
+// DataFormat counts the changes of sessions, accounts, keys and the audit in Redis (internal/store)
+// that an earlier gate cannot read. Raise it with such a change.
+const DataFormat = 1
+
 // Config is the environment of the gate.
 type Config struct {
 	contract.Common

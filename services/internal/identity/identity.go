@@ -27,6 +27,7 @@ import (
 const (
 	Gate      = "gate"
 	Backend   = "backend"
+	Backup    = "backup"
 	ML        = "ml"
 	Knowledge = "knowledge"
 )

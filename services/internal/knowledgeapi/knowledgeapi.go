@@ -11,12 +11,16 @@
 //	POST   /collections/{name}/reindex           make the vectors anew            202
 //	POST   /search                               SearchRequest                    200 SearchResponse
 //	GET    /passages/{id}                        a passage with its surroundings  200 Passage
+//	GET    /archive                              all documents, as a tar archive  200
+//	PUT    /archive                              documents that take the place of all others at the
+//	                                             next start                       204
 //
 // A request carries a token of the gate or the backend for the audience "knowledge"
 // (services/internal/identity), which names the person and the person's groups. A collection is for
 // everybody or for groups; whoever may not read one is told, as of one that is not there, 404. To
-// add, remove and reindex takes an administrator, as the turn does, who may list all collections but searches those
-// alone that are for the administrator's groups as well.
+// add, remove and reindex takes an administrator, as the turn does, who may list all collections but
+// searches those alone that are for the administrator's groups as well. The archive takes a token of
+// the service backup, which opens nothing else.
 //
 // A refusal is an RFC 9457 problem: 400 the name or the query, 403 no administrator, 404, 409 the
 // document is being added, 413 larger than MaxDocument, 415 a type that is not read, 422 empty,
@@ -39,6 +43,9 @@ const (
 	// MaxPassages is the most passages that a search returns.
 	MaxPassages = 20
 )
+
+// ArchivePath is that of all documents.
+const ArchivePath = "/archive"
 
 // The states of a document.
 const (

@@ -12,6 +12,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
+// DataFormat counts the changes of documents and their indexes in the volume (internal/library) that
+// an earlier knowledge cannot read. Raise it with such a change.
+const DataFormat = 1
+
 // Config is the environment of knowledge.
 type Config struct {
 	contract.Common

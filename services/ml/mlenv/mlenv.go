@@ -9,6 +9,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
+// DataFormat counts the changes of the queue and of what people use in Redis, and of the models in
+// Ollama (internal/build), that an earlier ml cannot read. Raise it with such a change.
+const DataFormat = 1
+
 // Config is the environment of ml.
 type Config struct {
 	contract.Common

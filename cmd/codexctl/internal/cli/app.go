@@ -145,7 +145,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 	}
 
 	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(),
-		a.historyCommand(), a.unlockCommand(), a.imagesCommand(), a.modelCommand(),
+		a.historyCommand(), a.rollbackCommand(), a.unlockCommand(), a.imagesCommand(), a.modelCommand(),
 		a.bundleCommand(),
 		a.certificatesCommand())
 	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(),
@@ -153,7 +153,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
 		a.maintenanceCommand(), a.forwardCommand(), a.execCommand(), a.runCommand(),
 		a.userCommand(), a.usageCommand(), a.auditCommand(), a.knowledgeCommand(),
-		a.learnCommand())
+		a.learnCommand(), a.backupCommand(), a.restoreCommand())
 	add(groupSources, a.testCommand(), a.lintCommand(), a.newCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c

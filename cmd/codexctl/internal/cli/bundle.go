@@ -225,6 +225,12 @@ func (b *bundling) gather(ctx context.Context, o bundleOptions) error {
 		return err
 	}
 
+	if own := b.draft.Manifest.Platform; stack.Platform() != own {
+		return fmt.Errorf("%s:platform: images are built for %s, and the programs of a "+
+			"bundle that is made here are for %s: make it on a machine of that platform",
+			stacks.Project, stack.Platform(), own)
+	}
+
 	if !o.withoutModel {
 		if err := b.addModels(ctx, t, stack, o); err != nil {
 			return err
@@ -436,7 +442,7 @@ func (b *bundling) addImages(ctx context.Context, t target, stack stacks.Stack) 
 
 	var refs []string
 	for _, x := range list {
-		refs = append(refs, x.Ref)
+		refs = append(refs, x.Tag())
 	}
 
 	archive := filepath.Join(b.draft.Dir, "images.tar")

@@ -181,8 +181,8 @@ func (a *App) bringImages(
 		return err
 	}
 	for _, x := range wanted {
-		if !slices.Contains(refs, x.Ref) {
-			a.say("the bundle has no %s, of which the settings here make %s", x.Ref, x.Service)
+		if !slices.Contains(refs, x.Tag()) {
+			a.say("the bundle has no %s, of which the settings here make %s", x.Tag(), x.Service)
 		}
 	}
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -19,7 +20,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/sources"
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -166,7 +166,7 @@ func developed(stack stacks.Stack, name string) (stacks.Service, error) {
 func (a *App) runOnEngine(
 	ctx context.Context, t target, stack stacks.Stack, svc stacks.Service, d development,
 ) (int, error) {
-	r, err := docker.Render(os.DirFS(t.project.Root), stack, image.Platform())
+	r, err := docker.Render(os.DirFS(t.project.Root), stack)
 	if err != nil {
 		return 0, err
 	}
@@ -179,7 +179,7 @@ func (a *App) runOnEngine(
 
 	c := r.Project.Services[svc.Name]
 	err = a.ensureImages(ctx, t, eng, []images.Image{
-		{Service: svc.Name, Ref: c.Image, Build: svc.Image.Build},
+		{Service: svc.Name, Ref: c.Image, Build: svc.Image.Build, Platform: stack.Platform()},
 	})
 	if err != nil {
 		return 0, err
@@ -247,9 +247,10 @@ func (a *App) runOnCluster(
 		Namespace: c.Namespace,
 	}.Objects()
 	checkout := sources.Checkout{
-		Root:    t.project.Root,
-		Cache:   filepath.Join(cache, "codexcontinue", "modules"),
-		Environ: a.environ,
+		Root:      t.project.Root,
+		Cache:     filepath.Join(cache, "codexcontinue", "modules"),
+		Processor: path.Base(stack.Platform()),
+		Environ:   a.environ,
 	}
 	a.say("waiting for the job's pod")
 	return c.Run(ctx, cluster.Command{
@@ -267,7 +268,9 @@ func (a *App) deliverImage(
 	ctx context.Context, t target, c *cluster.Cluster, stack stacks.Stack, svc stacks.Service,
 	into string,
 ) (string, error) {
-	list, err := images.Of(stacks.Stack{Services: []stacks.Service{svc}}, t.project.Root)
+	list, err := images.Of(stacks.Stack{
+		Services: []stacks.Service{svc}, Platforms: stack.Platforms,
+	}, t.project.Root)
 	if err != nil {
 		return "", err
 	}
@@ -290,11 +293,6 @@ func (a *App) deliverImage(
 	}
 	defer eng.Close()
 
-	x.Ref = stack.Registry + "/" + x.Ref
-	if err := a.ensureImages(ctx, t, eng, list); err != nil {
-		return "", err
-	}
-
-	a.say("pushing %s", x.Ref)
-	return x.Ref, images.Push(ctx, x.Ref, eng.Host.URL, a.environ)
+	*x = x.In(stack.Registry)
+	return x.Ref, a.makeImages(ctx, t, eng, list)
 }

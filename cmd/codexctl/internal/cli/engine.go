@@ -19,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -26,21 +27,28 @@ import (
 // onEngine is the platform of a stack on a Docker engine.
 type onEngine struct {
 	*engine.Engine
-	say func(format string, args ...any)
+	root string // the project's
+	say  func(format string, args ...any)
 }
 
 var _ platform = (*onEngine)(nil)
 
 func (e *onEngine) Name() string { return "the engine" }
 
-// Preflight looks for host ports that something else holds.
+// Preflight looks for host ports that something else holds, at the engine's processor, and for
+// images under the references of those that are pulled which are not those of the lock file.
 func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOptions) error {
 	taken, err := e.TakenPorts(ctx, stack)
 	if err != nil {
 		return err
 	}
 
-	var errs []error
+	list, err := images.Of(stack, e.root)
+	if err != nil {
+		return err
+	}
+
+	errs := []error{e.CheckPlatform(ctx, stack), images.CheckAll(ctx, e.Engine, list)}
 	for _, t := range taken {
 		errs = append(errs, t)
 	}

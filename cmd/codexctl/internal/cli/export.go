@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/infra/export"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -73,7 +72,7 @@ func (a *App) export(
 	}
 
 	// A plan is the same on every machine. What is exported names the images that this one builds.
-	rendered, err := program.Render(p.Settings, p.Stack, t.project.Root, image.Platform())
+	rendered, err := program.Render(p.Settings, p.Stack, t.project.Root)
 	if err != nil {
 		return err
 	}

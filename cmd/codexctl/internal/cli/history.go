@@ -80,6 +80,9 @@ func historyRow(u deploy.Update) []string {
 	who, revision := "-", "-"
 	if r := u.Release; r != nil {
 		who, revision = console.Plain(r.By), console.Plain(r.Revision)
+		if r.Rollback > 0 {
+			what += fmt.Sprintf(" as of %d", r.Rollback)
+		}
 	}
 
 	var changed []string
@@ -120,8 +123,8 @@ func (a *App) release(ctx context.Context, t target, stack stacks.Stack) (deploy
 
 	r := deploy.Release{
 		By: operator(), Revision: a.revision(ctx, t), Settings: settings,
-		Images: map[string]string{},
-		Model:  stack.Model.Name + ":" + stack.Model.Digest[:shortDigest],
+		Images: map[string]string{}, Data: stack.DataFormats(),
+		Model: stack.Model.Name + ":" + stack.Model.Digest[:shortDigest],
 	}
 	for _, x := range list {
 		r.Images[x.Service] = x.Ref

@@ -5,21 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 func (a *App) imagesCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "images",
-		Short: "Build a stack's images, and put them into a cluster",
+		Short: "Build a stack's images, and put them where they run",
 		Args:  noArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -56,8 +60,173 @@ machine. What is there already is left out.`,
 	load.Flags().StringVar(&into, "into", "",
 		"kind[=CLUSTER], k3d[=CLUSTER], minikube[=PROFILE] or containerd[=SOCKET]; found out "+
 			"when left out")
-	c.AddCommand(list, build, load)
+	push := &cobra.Command{
+		Use:   "push [STACK]",
+		Short: "Build the images, and push what the registry lacks",
+		Long: `Builds the stack's own images on the local Docker engine and pushes those that the
+registry of its settings lacks, as "up" does. For several platforms an image is built
+for each, and an index of them is pushed, of which every node takes its own. The
+credentials are those of "docker login".`,
+		Args: stackArg,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.pushImages(c.Context(), stackOf(args))
+		},
+	}
+
+	c.AddCommand(list, build, load, push, a.outdatedCommand(), a.updateLockCommand(),
+		a.sbomCommand())
 	return c
+}
+
+// provideImages pushes images for several platforms, which the update does not make. Those for one
+// it has the update make again if they are in its state and somebody pruned them from the engine or
+// the registry: the state takes them for made.
+func (a *App) provideImages(
+	ctx context.Context, t target, s *deploy.Session, stack stacks.Stack,
+) error {
+	place, err := t.place()
+	if err != nil || place.Target == stacks.Kubernetes && stack.Registry == "" {
+		return err // the nodes have them by other ways
+	}
+
+	list, err := ownImages(stack, t.project.Root)
+	if err != nil {
+		return err
+	}
+	eng, err := a.localEngine(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+
+	var missing []images.Image
+	for _, x := range list {
+		has, err := imageThere(ctx, eng, stack, x)
+		if err != nil {
+			return err
+		}
+		if !has {
+			missing = append(missing, x)
+		}
+	}
+
+	if len(stack.Platforms) > 1 {
+		return a.makeImages(ctx, t, eng, missing)
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+
+	known, err := s.Resources(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range known {
+		if slices.ContainsFunc(missing, func(x images.Image) bool { return x.Ref == r.Image }) {
+			a.say("%s is gone: building it again", r.Image)
+			s.Replace(r)
+		}
+	}
+	return nil
+}
+
+// imageThere reports whether the stack's registry, or the engine if it has none, has the image.
+func imageThere(
+	ctx context.Context, eng *engine.Engine, stack stacks.Stack, x images.Image,
+) (bool, error) {
+	if stack.Registry != "" {
+		return images.InRegistry(ctx, x.Ref)
+	}
+	return eng.HasImage(ctx, x.Ref)
+}
+
+// makeImages builds the images and pushes them to the stack's registry.
+func (a *App) makeImages(
+	ctx context.Context, t target, eng *engine.Engine, list []images.Image,
+) error {
+	for _, x := range list {
+		variants := x.Variants()
+		if err := a.ensureImages(ctx, t, eng, variants); err != nil {
+			return err
+		}
+		for _, v := range variants {
+			a.say("pushing %s", v.Ref)
+			if err := images.Push(ctx, v.Ref, eng.Host.URL, a.environ); err != nil {
+				return err
+			}
+		}
+
+		if len(variants) > 1 {
+			a.say("pushing %s for %s", x.Ref, x.Platform)
+			if err := images.PushIndex(ctx, x.Ref, variants); err != nil {
+				return err
+			}
+		}
+	}
+
+	return nil
+}
+
+// ownImages lists the images that the stack builds, under the names that the program gives them:
+// not those of an earlier release, which the sources do not make.
+func ownImages(stack stacks.Stack, root string) ([]images.Image, error) {
+	list, err := images.Of(stack, root)
+	if err != nil {
+		return nil, err
+	}
+
+	var own []images.Image
+	for _, x := range list {
+		brought, err := image.IsBrought(os.DirFS(root), x.Ref)
+		switch {
+		case err != nil:
+			return nil, err
+		case x.Build != nil && !x.Kept && !brought:
+			own = append(own, x.In(stack.Registry))
+		}
+	}
+	return own, nil
+}
+
+// pushImages builds those of the stack's own images that its registry lacks, and pushes them.
+func (a *App) pushImages(ctx context.Context, name string) error {
+	t, stack, err := a.load(name)
+	if err != nil {
+		return err
+	}
+	if stack.Registry == "" {
+		return fmt.Errorf("%s:registry: is not set: without one there is nowhere to push to",
+			stacks.Project)
+	}
+
+	list, err := ownImages(stack, t.project.Root)
+	if err != nil {
+		return err
+	}
+	eng, err := a.localEngine(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+
+	pushed := 0
+	for _, x := range list {
+		has, err := images.InRegistry(ctx, x.Ref)
+		if err != nil {
+			return err
+		}
+		if has {
+			continue
+		}
+
+		if err := a.makeImages(ctx, t, eng, []images.Image{x}); err != nil {
+			return err
+		}
+		pushed++
+	}
+
+	a.say("%d images pushed to %s, %d were there", pushed, stack.Registry, len(list)-pushed)
+	return nil
 }
 
 // imagesOf loads the stack and lists its images.
@@ -160,6 +329,15 @@ func (a *App) loadImages(ctx context.Context, name, into string) error {
 func (a *App) putImages(
 	ctx context.Context, t target, c *cluster.Cluster, list []images.Image, into string,
 ) error {
+	// A node knows no digest of what is put into it, so that pods would not find it by theirs.
+	list = slices.DeleteFunc(list, func(x images.Image) bool {
+		pulled := x.Tag() != x.Ref
+		if pulled {
+			a.say("%s is left to the nodes, which pull it by its digest", x.Ref)
+		}
+		return pulled
+	})
+
 	nodes, err := c.Nodes(ctx)
 	if err != nil {
 		return err
@@ -175,7 +353,7 @@ func (a *App) putImages(
 
 	var refs []string
 	for _, x := range list {
-		refs = append(refs, x.Ref)
+		refs = append(refs, x.Tag())
 	}
 
 	has, err := to.Has(ctx, refs, nodes)
@@ -186,8 +364,8 @@ func (a *App) putImages(
 	var missing []images.Image
 	var names []string
 	for _, x := range list {
-		if !has[x.Ref] {
-			missing, names = append(missing, x), append(names, x.Ref)
+		if !has[x.Tag()] {
+			missing, names = append(missing, x), append(names, x.Tag())
 		}
 	}
 

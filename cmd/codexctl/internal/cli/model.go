@@ -23,7 +23,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -279,14 +278,17 @@ func (a *App) ollamasOnEngine(
 		return nil
 	}
 
-	r, err := docker.Render(os.DirFS(t.project.Root), stack, image.Platform())
+	r, err := docker.Render(os.DirFS(t.project.Root), stack)
 	if err != nil {
 		return err
 	}
 
 	c := r.Project.Services[stacks.Ollama]
 	err = a.ensureImages(ctx, t, eng, []images.Image{
-		{Service: stacks.Ollama, Ref: c.Image, Build: server.Image.Build},
+		{
+			Service: stacks.Ollama, Ref: c.Image, Build: server.Image.Build,
+			Platform: stack.Platform(),
+		},
 	})
 	if err != nil {
 		return err

@@ -160,6 +160,11 @@ func (a *App) holdPolicy(ctx context.Context, name string) error {
 		return err
 	}
 
+	return a.refuseViolations(p)
+}
+
+// refuseViolations returns an error, once it has printed the violations, if the plan breaks a rule.
+func (a *App) refuseViolations(p plan.Plan) error {
 	r, err := a.checkPolicy(p)
 	if err != nil || len(r.Violations) == 0 {
 		return err

@@ -357,7 +357,11 @@ func (a *App) rollbackRelease(ctx context.Context, name string, args []string) e
 			return err
 		}
 
-		a.out.Printf("the version %s serves, no longer %s", r.Version, r.From)
+		if r.From == "" {
+			a.out.Printf("the version %s serves on, and %s does not", r.Version, version(r.Digest))
+		} else {
+			a.out.Printf("the version %s serves, no longer %s", r.Version, r.From)
+		}
 		if r.Version != version(r.Digest) {
 			a.say("it stays so until the Modelfile changes, or `codexctl model apply %s`", m.name)
 		}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -140,7 +139,7 @@ func (t target) allows(service string, replicas int) error {
 		return err
 	}
 
-	_, err = program.Render(settings, after, t.project.Root, image.Platform())
+	_, err = program.Render(settings, after, t.project.Root)
 	return err
 }
 

@@ -23,6 +23,9 @@ type target struct {
 	name    string // as Pulumi's, possibly with organisation and project
 	project project.Project
 	file    project.StackFile
+
+	// from is a file with other settings, which the program reads in the place of the stack's own.
+	from string
 }
 
 // target finds the project and the stack's settings file.
@@ -90,7 +93,7 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		return nil, err
 	}
 
-	return &onEngine{Engine: eng, say: a.say}, nil
+	return &onEngine{Engine: eng, root: t.project.Root, say: a.say}, nil
 }
 
 func (a *App) connectCluster(
@@ -276,7 +279,7 @@ func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Sessi
 		Stack:   t.name,
 		Command: command,
 		Env:     env,
-		Program: program.Deploy(t.project.Root),
+		Program: program.DeployFrom(t.project.Root, t.from),
 		Create:  create,
 	})
 }

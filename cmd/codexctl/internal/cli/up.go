@@ -109,17 +109,25 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.explainError(err, t.name)
 	}
 
+	if err := a.provideImages(ctx, t, s, stack); err != nil {
+		return err
+	}
+
 	made, err := a.release(ctx, t, stack)
 	if err != nil {
+		return err
+	}
+	if err := a.checkRollback(ctx, t, s, p, stack, &made); err != nil {
 		return err
 	}
 
 	result, problems, err := a.update(ctx, s, p, stack, made, refresh || o.refresh)
 	if err != nil {
-		return a.explainUp(ctx, p, stack, t.name, result, problems, err)
+		return a.offerRollback(ctx, s, t.name,
+			a.explainUp(ctx, p, stack, t.name, result, problems, err))
 	}
 	if err := a.verify(ctx, p, stack, t.name); err != nil {
-		return err
+		return a.offerRollback(ctx, s, t.name, err)
 	}
 
 	// What was made is recorded whether or not the model can be used.
@@ -129,7 +137,11 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
-	release() // what follows changes nothing
+	a.stateAfterUp(ctx, t, stack, s, p)
+
+	if made.Rollback == 0 {
+		release() // what follows changes nothing; in a rollback it may change the model's version
+	}
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
 		return err
@@ -140,14 +152,23 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if !o.noWait && way.url != "" {
 		m, problems, err := a.awaitModel(ctx, p, stack, way, o.waitTimeout)
 		if len(problems) > 0 {
-			return a.notUp(ctx, p, stack, t.name, problems)
+			return a.offerRollback(ctx, s, t.name, a.notUp(ctx, p, stack, t.name, problems))
 		}
 
-		if err != nil {
-			return a.explainModel(ctx, p, stack, t.name, err)
+		_, failed := errors.AsType[*modelwait.FailedError](err)
+		switch {
+		case failed && made.Rollback > 0 && a.serveEarlier(ctx, t) == nil:
+			// What the Modelfile makes may fail where an earlier version is to serve.
+		case err != nil:
+			return a.offerRollback(ctx, s, t.name, a.explainModel(ctx, p, stack, t.name, err))
+		default:
+			model = &m
 		}
-
-		model = &m
+	}
+	if !o.noWait {
+		if err := a.serveEarlier(ctx, t); err != nil {
+			return err
+		}
 	}
 
 	report, err := collect(ctx, p, stack, way, a.now())

@@ -47,6 +47,9 @@ func madeOf(s stacks.Stack) []kind {
 	if slices.ContainsFunc(s.Services, func(x stacks.Service) bool { return x.Autoscale != nil }) {
 		out = append(out, kind{"autoscaling", "horizontalpodautoscalers"})
 	}
+	if slices.ContainsFunc(s.Secrets, func(x stacks.Secret) bool { return x.External != nil }) {
+		out = append(out, kind{"external-secrets.io", "externalsecrets"})
+	}
 
 	if r := s.Route; r != nil && r.Ingress != nil {
 		out = append(out, kind{"networking.k8s.io", "ingresses"})

@@ -164,6 +164,7 @@ func TestNeedsFollowTheStack(t *testing.T) {
 		Development: true,
 
 		Volumes: []stacks.Volume{{Shared: true}},
+		Secrets: []stacks.Secret{{External: &stacks.ExternalSecret{}}},
 		Services: []stacks.Service{
 			{Autoscale: &stacks.Autoscale{}},
 			{Name: stacks.Gate, Contract: &gateenv.Config{SignIn: gateenv.Accounts}},
@@ -173,6 +174,7 @@ func TestNeedsFollowTheStack(t *testing.T) {
 
 	for _, what := range []string{"create persistentvolumeclaims",
 		"patch horizontalpodautoscalers.autoscaling", "create ingresses.networking.k8s.io",
+		"create externalsecrets.external-secrets.io",
 		"create httproutes.gateway.networking.k8s.io", "delete gateways.gateway.networking.k8s.io",
 		"create pods/attach", "create pods/exec"} {
 		if asks(plain, what) || !asks(full, what) {

@@ -44,7 +44,33 @@ func (c *Cluster) Preflight(ctx context.Context, s stacks.Stack) error {
 	}
 
 	return errors.Join(c.CheckNamespace(ctx), c.CheckStorage(ctx, s), c.CheckRoute(ctx, s),
-		c.CheckRuntimeClass(ctx, s))
+		c.CheckRuntimeClass(ctx, s), c.CheckPlatform(ctx, s))
+}
+
+// CheckPlatform returns an error if a pod may come to a node that the stack's images are not for.
+func (c *Cluster) CheckPlatform(ctx context.Context, s stacks.Stack) error {
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+
+	wanted := strings.Split(s.Platform(), ",")
+	var others []string
+	for _, n := range nodes {
+		info := n.Status.NodeInfo
+		platform := info.OperatingSystem + "/" + info.Architecture
+		if info.Architecture != "" && tolerated(n, nil) && !n.Spec.Unschedulable &&
+			!slices.Contains(wanted, platform) {
+			others = append(others, fmt.Sprintf("%s is %s", n.Name, platform))
+		}
+	}
+
+	if len(others) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s:platform: images are built for %s, and %s: set the key to what the "+
+		"nodes are; several, with a comma between them, need a registry", stacks.Project,
+		s.Platform(), strings.Join(others, ", "))
 }
 
 // CheckNamespace returns an error if the namespace exists and is not the stack's.

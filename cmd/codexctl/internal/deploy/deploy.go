@@ -42,7 +42,12 @@ type Options struct {
 }
 
 // Session is an open stack.
-type Session struct{ stack auto.Stack }
+type Session struct {
+	stack auto.Stack
+
+	// replace are the URNs of what the next update makes anew.
+	replace []string
+}
 
 // Open selects the stack in the state. Without Create it returns ErrNoStack if
 // the stack is not there.
@@ -93,6 +98,9 @@ func (s *Session) Up(
 		if refresh {
 			opts = append(opts, optup.Refresh())
 		}
+		if len(s.replace) > 0 {
+			opts = append(opts, optup.Replace(s.replace))
+		}
 
 		_, err := s.stack.Up(ctx, opts...)
 		return err
@@ -101,11 +109,29 @@ func (s *Session) Up(
 	return r, explain(ctx, err)
 }
 
+// Replace has the next Up make the resource anew, although nothing in it changed.
+func (s *Session) Replace(r Resource) { s.replace = append(s.replace, r.URN) }
+
 // Preview returns what Up would do.
 func (s *Session) Preview(ctx context.Context, d *progress.Display) (progress.Result, error) {
+	return s.PreviewOf(ctx, d, "")
+}
+
+// PreviewOf returns what Up would do with the settings in the file, which the program reads as well.
+// With an empty one they are the stack's own.
+func (s *Session) PreviewOf(
+	ctx context.Context, d *progress.Display, file string,
+) (progress.Result, error) {
 	r, err := show(d, func(ch chan<- events.EngineEvent) error {
-		_, err := s.stack.Preview(ctx, optpreview.EventStreams(ch), optpreview.SuppressOutputs(),
-			optpreview.SuppressProgress(), optpreview.UserAgent("codexctl"))
+		opts := []optpreview.Option{
+			optpreview.EventStreams(ch), optpreview.SuppressOutputs(),
+			optpreview.SuppressProgress(), optpreview.UserAgent("codexctl"),
+		}
+		if file != "" {
+			opts = append(opts, optpreview.ConfigFile(file))
+		}
+
+		_, err := s.stack.Preview(ctx, opts...)
 		return err
 	})
 	return r, explain(ctx, err)
@@ -172,8 +198,11 @@ func (s *Session) Cancel(ctx context.Context) error {
 
 // Resource is a resource in the state.
 type Resource struct {
+	URN string
 	// Type is its type in Pulumi, such as kubernetes:apps/v1:Deployment; ID the provider's.
 	Type, ID string
+	// Image is the reference of an image that is built; empty for other resources.
+	Image string
 	// Generation is the number by which a cluster counts the versions of its specification; 0 for
 	// resources without one.
 	Generation int64
@@ -188,8 +217,9 @@ func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 
 	var content struct {
 		Resources []struct {
-			Type, ID string
-			Outputs  struct{ Metadata json.RawMessage }
+			URN, Type, ID string
+			Inputs        struct{ ImageName json.RawMessage }
+			Outputs       struct{ Metadata json.RawMessage }
 		}
 	}
 
@@ -203,9 +233,13 @@ func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 			continue
 		}
 		var metadata struct{ Generation int64 }
-		// Other resources have no such metadata, or a secret one.
+		var image string
+		// Other resources have no such metadata and no such name, or secret ones.
 		_ = json.Unmarshal(r.Outputs.Metadata, &metadata)
-		out = append(out, Resource{Type: r.Type, ID: r.ID, Generation: metadata.Generation})
+		_ = json.Unmarshal(r.Inputs.ImageName, &image)
+		out = append(out, Resource{
+			URN: r.URN, Type: r.Type, ID: r.ID, Image: image, Generation: metadata.Generation,
+		})
 	}
 
 	return out, nil
@@ -238,6 +272,29 @@ func (s *Session) SetSecret(ctx context.Context, key, value string) error {
 	}
 
 	return explain(ctx, err)
+}
+
+// Export returns what the state has of the stack, as `pulumi stack export` prints it: secrets are
+// encrypted, where the Automation API's own Export decrypts them.
+func (s *Session) Export(ctx context.Context) (json.RawMessage, error) {
+	w := s.stack.Workspace()
+	var env []string
+	for name, v := range w.GetEnvVars() {
+		env = append(env, name+"="+v)
+	}
+
+	out, errOut, code, err := w.PulumiCommand().Run(ctx, w.WorkDir(), nil, nil, nil, env, "stack",
+		"export", "--stack", s.stack.Name())
+	if err == nil && code != 0 {
+		err = fmt.Errorf("pulumi stack export: exit code %d", code)
+	}
+	if err == nil && !json.Valid([]byte(out)) {
+		err = errors.New("pulumi stack export: prints something else than JSON")
+	}
+	if err != nil {
+		return nil, explain(ctx, fmt.Errorf("%w: %s", err, strings.TrimSpace(errOut)))
+	}
+	return json.RawMessage(out), nil
 }
 
 // Secret returns the value of a secret of the stack's settings file.

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,13 @@ type Release struct {
 	// what it is made of.
 	Images map[string]string `json:"images"`
 	Model  string            `json:"model"`
+
+	// Data are the formats of what the services keep, by service (stacks.Service.DataFormat). Before
+	// there was one, all were of the first.
+	Data map[string]int `json:"data,omitempty"`
+
+	// Rollback is the number of the earlier release whose images these are; 0 is that of none.
+	Rollback int `json:"rollback,omitempty"`
 }
 
 // messagePrefix begins the message of an update of codexctl. The Release follows as JSON.
@@ -59,6 +67,11 @@ type Update struct {
 
 	// Release is nil for what was not made by `codexctl up`.
 	Release *Release `json:"release"`
+
+	// Config holds the settings that it was made with, by full key: text as it is, structures as
+	// JSON. Secrets holds the keys of those that are secret, or have a secret in them.
+	Config  map[string]string `json:"-"`
+	Secrets []string          `json:"-"`
 }
 
 // History returns the updates, the newest first.
@@ -87,6 +100,16 @@ func update(u auto.UpdateSummary) Update {
 	if u.ResourceChanges != nil {
 		out.Changes = *u.ResourceChanges
 	}
+
+	out.Config = map[string]string{}
+	for key, v := range u.Config {
+		if v.Secret {
+			out.Secrets = append(out.Secrets, key)
+			continue
+		}
+		out.Config[key] = v.Value
+	}
+	slices.Sort(out.Secrets)
 
 	message := u.Message
 	if quoted, err := strconv.Unquote(message); err == nil {

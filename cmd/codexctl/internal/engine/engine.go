@@ -108,6 +108,23 @@ func (e *Engine) Version(ctx context.Context) (client.ServerVersionResult, error
 	return v, nil
 }
 
+// CheckPlatform returns an error if the stack's images are built for another platform than the
+// engine's.
+func (e *Engine) CheckPlatform(ctx context.Context, s stacks.Stack) error {
+	v, err := e.Version(ctx)
+	if err != nil {
+		return err
+	}
+
+	own := v.Os + "/" + v.Arch
+	if own == s.Platform() {
+		return nil
+	}
+	return fmt.Errorf("%s:platform: images are built for %s, and the engine runs on %s: "+
+		"`pulumi config set -s %s %s:platform %s`",
+		stacks.Project, s.Platform(), own, e.Stack, stacks.Project, own)
+}
+
 // Info returns what the engine reports of itself and its machine.
 func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	r, err := e.api.Info(ctx, client.InfoOptions{})

@@ -8,8 +8,11 @@ import (
 	"io"
 	"strings"
 
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -30,22 +33,43 @@ func (e *BuildError) Unwrap() error { return e.Err }
 // keptLines bounds how many lines of a failing build are kept.
 const keptLines = 30
 
+// Build is what an image is built of.
+type Build struct {
+	// Ref is the reference that the image gets.
+	Ref string
+
+	// Platform is the one that it is for, such as linux/amd64.
+	Platform string
+
+	// Context is the build's context as a tar archive, Dockerfile the path in it, Target the stage.
+	Context            io.Reader
+	Dockerfile, Target string
+	Args               map[string]string
+
+	// Output is called for each line that the steps print.
+	Output func(line string)
+}
+
 // BuildImage builds an image with the engine's BuildKit, as the docker provider does. It uses the
-// engine's API, as the docker command would need its buildx plugin. It calls output for each line
-// that the steps print. archive is the context as a tar archive, dockerfile the path in it.
-func (e *Engine) BuildImage(
-	ctx context.Context, ref string, b stacks.Build, archive io.Reader, dockerfile string,
-	output func(line string),
-) error {
+// engine's API, as the docker command would need its buildx plugin.
+func (e *Engine) BuildImage(ctx context.Context, b Build) error {
+	ref := b.Ref
+	system, processor, ok := strings.Cut(b.Platform, "/")
+	if !ok {
+		return fmt.Errorf("image %s: %q is no platform, such as %s", ref, b.Platform,
+			stacks.DefaultPlatform)
+	}
+
 	args := map[string]*string{}
 	for k, v := range b.Args {
 		args[k] = &v
 	}
 
-	result, err := e.api.ImageBuild(ctx, archive, client.ImageBuildOptions{
+	result, err := e.api.ImageBuild(ctx, b.Context, client.ImageBuildOptions{
 		Version:    build.BuilderBuildKit,
 		Tags:       []string{ref},
-		Dockerfile: dockerfile,
+		Dockerfile: b.Dockerfile,
+		Platforms:  []ocispec.Platform{{OS: system, Architecture: processor}},
 		Target:     b.Target,
 		BuildArgs:  args,
 		Remove:     true,
@@ -59,7 +83,7 @@ func (e *Engine) BuildImage(
 	err = buildLog(result.Body, func(line string) {
 		log = append(log, line)
 		log = log[max(0, len(log)-keptLines):]
-		output(line)
+		b.Output(line)
 	})
 	if err != nil {
 		return &BuildError{Ref: ref, Err: err, Log: log}
@@ -133,6 +157,52 @@ func fields(message []byte, number protowire.Number) [][]byte {
 	}
 
 	return out
+}
+
+// Image is an image on the engine.
+type Image struct {
+	// ID is what the engine calls it.
+	ID string
+
+	// Digest is the one by which it was pulled under the name that was asked for; empty if it was
+	// built or loaded here.
+	Digest string
+
+	// Platform is the one that it is for, such as linux/amd64.
+	Platform string
+}
+
+// Image returns the image that the engine has under the reference, or nil.
+func (e *Engine) Image(ctx context.Context, ref string) (*Image, error) {
+	x, err := e.api.ImageInspect(ctx, ref)
+	if cerrdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("engine: image %s: %w", ref, err)
+	}
+
+	out := &Image{ID: x.ID, Platform: x.Os + "/" + x.Architecture}
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", ref, err)
+	}
+	for _, full := range x.RepoDigests {
+		d, err := reference.ParseNormalizedNamed(full)
+		if c, ok := d.(reference.Canonical); ok && err == nil && d.Name() == named.Name() {
+			out.Digest = c.Digest().String()
+		}
+	}
+	return out, nil
+}
+
+// TagImage gives an image of the engine another name.
+func (e *Engine) TagImage(ctx context.Context, ref, as string) error {
+	_, err := e.api.ImageTag(ctx, client.ImageTagOptions{Source: ref, Target: as})
+	if err != nil {
+		return fmt.Errorf("engine: image %s: %w", as, err)
+	}
+	return nil
 }
 
 // PullImage pulls an image from its registry.

@@ -242,3 +242,14 @@ func TestOf(t *testing.T) {
 		t.Error("an image that is pulled counts as built")
 	}
 }
+
+// TestOfKept checks that an image of an earlier release has its own reference, and is not built.
+func TestOfKept(t *testing.T) {
+	build := &stacks.Build{Repository: "codexcontinue/x", Context: ".", Dockerfile: "missing"}
+	list, err := Of(stacks.Stack{Services: []stacks.Service{
+		{Name: "a", Image: stacks.Image{Build: build, Kept: "codexcontinue/x:1"}},
+	}}, t.TempDir())
+	if err != nil || len(list) != 1 || list[0].Ref != "codexcontinue/x:1" || !list[0].Kept {
+		t.Errorf("got %+v, %v", list, err)
+	}
+}

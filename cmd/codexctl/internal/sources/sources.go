@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,6 +34,9 @@ type Checkout struct {
 
 	// Cache is the folder for modules, which can be made again.
 	Cache string
+
+	// Processor is that of the machine that the modules are for, such as amd64.
+	Processor string
 
 	// Environ is the environment of git and go.
 	Environ environ.Vars
@@ -240,7 +242,7 @@ func (c Checkout) modules(ctx context.Context, packages string) (string, error) 
 		"GOMODCACHE=" + cache,
 		"GOPROXY=file://" + path.Join(filepath.ToSlash(own[0]), "cache/download") + "," + own[1],
 		"GOFLAGS=" + strings.TrimSpace(own[2]+" -mod=readonly -modcacherw"),
-		"GOOS=linux", "GOARCH=" + runtime.GOARCH, "CGO_ENABLED=0",
+		"GOOS=linux", "GOARCH=" + c.Processor, "CGO_ENABLED=0",
 	}, "go", "list", "-deps", "-test", packages)
 	return filepath.Join(cache, "cache", "download"), err
 }

@@ -205,6 +205,20 @@ func (k *Keys) Revoke(ctx context.Context, owner, id string) error {
 	return k.store.DropKey(ctx, owner, id)
 }
 
+// RevokeRecorded ends the key of the owner's that records call so, and reports whether there was one.
+func (k *Keys) RevokeRecorded(ctx context.Context, owner, object string) (bool, error) {
+	ids, err := k.store.KeysOf(ctx, owner)
+	if err != nil {
+		return false, err
+	}
+	for _, id := range ids {
+		if k.Audit.Name(aKey, id) == object {
+			return true, k.store.DropKey(ctx, owner, id)
+		}
+	}
+	return false, nil
+}
+
 // RevokeAll ends all keys of the owner, and forgets what the groups were that they followed.
 func (k *Keys) RevokeAll(ctx context.Context, owner string) error {
 	ids, err := k.store.KeysOf(ctx, owner)

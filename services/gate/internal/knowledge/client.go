@@ -172,3 +172,26 @@ func errTooLarge() error {
 	return problem.New(http.StatusRequestEntityTooLarge, "It is larger than %d MiB.",
 		knowledgeapi.MaxDocument>>20)
 }
+
+// RemoveRecorded removes the documents of the collection whose names is says to be meant. A
+// collection that is not there has none.
+func (c *Client) RemoveRecorded(
+	ctx context.Context, who identity.Person, collection string, is func(file string) bool,
+) error {
+	all, err := c.Documents(ctx, who, collection)
+	if err != nil {
+		if faultOf(err).Status == http.StatusNotFound {
+			return nil
+		}
+		return err
+	}
+
+	for _, d := range all.Documents {
+		if is(d.File) {
+			if err := c.Remove(ctx, who, collection, d.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

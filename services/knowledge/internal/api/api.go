@@ -58,6 +58,8 @@ func Register(srv *server.Server, o Options) {
 	srv.HandleFunc("POST /collections/{name}/reindex", s.reindex)
 	srv.HandleFunc("POST /search", s.search)
 	srv.HandleFunc("GET /passages/{id}", s.passage)
+	srv.HandleFunc("GET "+knowledgeapi.ArchivePath, s.archive)
+	srv.HandleFunc("PUT "+knowledgeapi.ArchivePath, s.restore)
 }
 
 // asker returns the person who asks. That somebody is an administrator counts if the gate says so

@@ -10,6 +10,9 @@
 //	round           how often all vectors were asked to be made anew
 //	purge           is there while something that was removed may still be in words/
 //
+// Beside the collections, restored has those of a backup, which take their place at the next start. It
+// is called restored-taken while that goes on.
+//
 // What a crash leaves between two of them is put right by Open. One process at a time has the whole.
 package library
 
@@ -135,6 +138,9 @@ func (l *Library) Open(ctx context.Context) error {
 	}
 	if err := l.takeLock(ctx); err != nil {
 		return err
+	}
+	if err := l.takeRestored(); err != nil {
+		return fmt.Errorf("DATA_DIR: %w", err)
 	}
 	if err := os.RemoveAll(l.spool()); err != nil { // of adds that were cut
 		return fmt.Errorf("DATA_DIR: %w", err)

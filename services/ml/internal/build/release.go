@@ -204,7 +204,8 @@ var ErrServes = errors.New("it serves already")
 
 // Earlier returns the version to which Rollback goes: the one that is named, or the last one
 // before the one that serves from which nobody rolled back. It returns an error unless that one
-// may serve: where there are evals it has to have passed some.
+// may serve: where there are evals it has to have passed some. One that serves is gone back to where
+// the Modelfile makes another, such as one that failed, which is to be held.
 func (b *Builder) Earlier(all []mlapi.Release, version string) (mlapi.Release, error) {
 	may := func(r mlapi.Release) bool {
 		return r.Verdict == mlapi.VerdictPassed ||
@@ -212,6 +213,7 @@ func (b *Builder) Earlier(all []mlapi.Release, version string) (mlapi.Release, e
 	}
 
 	isServing := func(r mlapi.Release) bool { return r.Serves }
+	holds := slices.ContainsFunc(all, func(r mlapi.Release) bool { return r.Wanted && r.Held })
 	older := !slices.ContainsFunc(all, isServing) // than what serves: any, where nothing does
 	var there []string
 	for _, r := range all {
@@ -221,6 +223,8 @@ func (b *Builder) Earlier(all []mlapi.Release, version string) (mlapi.Release, e
 		case version == "" && older && !r.Serves && !r.Held && may(r):
 			return r, nil
 		case version != r.Version:
+		case r.Serves && !r.Wanted && !holds:
+			return r, nil
 		case r.Serves:
 			return r, fmt.Errorf("the version %s: %w", version, ErrServes)
 		case may(r):

@@ -301,15 +301,24 @@ func testOnDemand(t *testing.T, s *ollamatest.Server, name string) {
 
 	bad, unknown := all[0].Version, all[1].Version
 	for version, want := range map[string]string{
-		"":      "there is no earlier version",
-		bad:     "failed its evals, so it cannot serve",
-		unknown: "it serves already",
-		"zz":    "there is no version zz: there are " + bad + ", " + unknown,
+		"":   "there is no earlier version",
+		bad:  "failed its evals, so it cannot serve",
+		"zz": "there is no version zz: there are " + bad + ", " + unknown,
 	} {
 		if _, err := b.Earlier(all, version); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", version, err)
 		}
 	}
+
+	// What serves can be gone back to once, which holds the one that failed.
+	if to, err := b.Earlier(all, unknown); err != nil || to.Version != unknown {
+		t.Errorf("%+v, %v", to, err)
+	}
+	all[0].Held = true
+	if _, err := b.Earlier(all, unknown); !errors.Is(err, ErrServes) {
+		t.Errorf("%v", err)
+	}
+	all[0].Held = false
 
 	all[1].Serves = false
 	if _, err := b.Earlier(all, unknown); err == nil || !strings.Contains(err.Error(),

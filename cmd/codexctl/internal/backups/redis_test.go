@@ -1,0 +1,330 @@
+package backups
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
+	"github.com/codexcontinue/codexcontinue/test/peers"
+)
+
+// start starts Redis on the data as its container does, and returns a client and how to stop it.
+func start(t *testing.T, data string) (c *redis.Client, stop func()) {
+	t.Helper()
+	peers.Find(t, "redis", "redis-server")
+	port := peers.FreePort(t, "127.0.0.1")
+	config := filepath.Join(t.TempDir(), "redis.conf")
+	users := filepath.Join(filepath.Dir(config), "auth.conf")
+	hash := sha256.Sum256([]byte("password"))
+	for file, text := range map[string]string{
+		config: fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nappendonly yes\nsave 3600 1\n", port, data),
+		users: "user default reset ~* &* +@all\nuser all reset on #" + hex.EncodeToString(hash[:]) +
+			" ~* +@all\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	var out bytes.Buffer
+	cmd := exec.Command("sh", "../../../../stacks/redis/start.sh", users,
+		filepath.Join(data, "passwords"), "1", config)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what else start.sh has begun
+	}
+	t.Cleanup(stop)
+
+	c = redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, Username: "all",
+		Password: "password", MaxRetries: -1, DisableIdentity: true})
+	t.Cleanup(func() { c.Close() })
+	for end := time.Now().Add(20 * time.Second); c.Ping(t.Context()).Err() != nil; {
+		if time.Now().After(end) {
+			t.Fatalf("Redis does not answer:\n%s", out.String())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return c, stop
+}
+
+// script runs a script of a restore, and returns what it says.
+func script(t *testing.T, text, data string, in []byte, sums ...string) (string, error) {
+	t.Helper()
+	words := append([]string{"-c", text, "sh", data}, sums...)
+	c := exec.CommandContext(t.Context(), "sh", words...)
+	c.Stdin = bytes.NewReader(in)
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+func sumOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// chain returns so many records of an audit, of which every third is of another day.
+func chain(n int) (records []Record) {
+	key, last := auditlog.NewKey("key"), ""
+	for i := range n {
+		day := fmt.Sprintf("2026-11-%02d", 20+i/3)
+		r := auditlog.Record{Number: int64(i + 1), ID: fmt.Sprint("ID", i), Action: auditlog.Question,
+			Outcome: auditlog.Done}
+		if last != "" {
+			r.Prev = auditlog.Hash(last)
+		}
+		last = key.Seal(r)
+		records = append(records, Record{day, last})
+	}
+	return records
+}
+
+// record stores the records.
+func record(t *testing.T, c *redis.Client, records []Record) {
+	t.Helper()
+	for _, r := range records {
+		days, err := c.LRange(t.Context(), auditDays, -1, -1).Result()
+		if err == nil && !slices.Contains(days, r.Day) {
+			err = c.RPush(t.Context(), auditDays, r.Day).Err()
+		}
+		if err == nil {
+			err = c.RPush(t.Context(), auditDay+r.Day, r.Line).Err()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// recorded returns all records, after a check of their chain.
+func recorded(t *testing.T, c *redis.Client) (records []Record) {
+	t.Helper()
+	days, err := c.LRange(t.Context(), auditDays, 0, -1).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := auditlog.NewChain(auditlog.NewKey("key"))
+	for _, day := range days {
+		lines, err := c.LRange(t.Context(), auditDay+day, 0, -1).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range lines {
+			if err := chain.Add(line); err != nil {
+				t.Error(err)
+			}
+			records = append(records, Record{day, line})
+		}
+	}
+	return records
+}
+
+// dump returns an RDB file of a Redis with some keys and the records.
+func dump(t *testing.T, records []Record) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	c, stop := start(t, dir)
+	defer stop()
+	record(t, c, records)
+	for _, err := range []error{
+		c.Set(t.Context(), "conversation:1", "of the backup", 0).Err(),
+		c.Set(t.Context(), "gate:accounts", "ada", 0).Err(),
+		c.Set(t.Context(), "gate:session:abc", "signed in", time.Hour).Err(),
+		c.SAdd(t.Context(), "gate:sessions:ada", "abc").Err(),
+		c.Save(t.Context()).Err(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	rdb, err := os.ReadFile(filepath.Join(dir, "dump.rdb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rdb
+}
+
+// TestRestoreRedis restores a backup into a Redis that runs: nothing changes before it starts again,
+// and then it has the backup, without sessions, and with the audit's later records.
+func TestRestoreRedis(t *testing.T) {
+	all := chain(10)
+	rdb := dump(t, all[:5])
+	data := t.TempDir()
+	c, stop := start(t, data)
+	record(t, c, all)
+	if err := c.Set(t.Context(), "conversation:2", "later", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+
+	if said, err := script(t, Receive, data, rdb, sumOf(rdb)); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	tail := Tail(all[3:])
+	if said, err := script(t, Finish, data, tail, sumOf(tail), sumOf(rdb)); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	if v := c.Get(t.Context(), "conversation:2").Val(); v != "later" {
+		t.Errorf("before it starts again it has %q", v)
+	}
+
+	stop()
+	for range 2 { // it stays so
+		c, stop = start(t, data)
+		got := map[string]string{}
+		for _, key := range []string{"conversation:1", "conversation:2", "gate:accounts",
+			"gate:session:abc", "gate:sessions:ada", auditMark} {
+			got[key] = c.Get(t.Context(), key).Val()
+		}
+		if got["conversation:1"] != "of the backup" || got["gate:accounts"] != "ada" ||
+			got["conversation:2"]+got["gate:session:abc"]+got[auditMark] != "" ||
+			c.Exists(t.Context(), "gate:sessions:ada").Val() != 0 {
+			t.Errorf("it has %q", got)
+		}
+		if !slices.Equal(recorded(t, c), all) {
+			t.Errorf("of %d records there are %d", len(all), len(recorded(t, c)))
+		}
+		if err := c.BgRewriteAOF(t.Context()).Err(); err != nil {
+			t.Error(err)
+		}
+		for strings.Contains(c.Info(t.Context(), "persistence").Val(), "rewrite_in_progress:1") {
+			time.Sleep(10 * time.Millisecond)
+		}
+		stop()
+	}
+}
+
+// TestRestoreOther: records that do not go on with the backup's are not added.
+func TestRestoreOther(t *testing.T) {
+	all := chain(6)
+	rdb := dump(t, all[:4])
+	data := t.TempDir()
+	other := []Record{{all[4].Day, all[5].Line}, {all[4].Day, all[4].Line}}
+	tail := Tail(other)
+	for _, x := range []struct {
+		script string
+		in     []byte
+	}{{Receive, rdb}, {Finish, tail}} {
+		if said, err := script(t, x.script, data, x.in, sumOf(x.in), sumOf(rdb)); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+	}
+	c, _ := start(t, data)
+	if !slices.Equal(recorded(t, c), all[:4]) {
+		t.Errorf("there are %d records", len(recorded(t, c)))
+	}
+}
+
+// TestReceiveRefused: what is damaged, cut or no RDB file leaves nothing.
+func TestReceiveRefused(t *testing.T) {
+	rdb := dump(t, nil)
+	peers.Find(t, "redis", "redis-check-rdb")
+	newer := append([]byte("REDIS9999"), rdb[9:]...)
+	for name, tt := range map[string]struct {
+		in   []byte
+		sum  string
+		want string
+	}{
+		"cut on its way":   {rdb[:len(rdb)-1], sumOf(rdb), "damaged on its way"},
+		"cut":              {rdb[:len(rdb)/2], sumOf(rdb[:len(rdb)/2]), "this Redis cannot read it"},
+		"of a newer Redis": {newer, sumOf(newer), "this Redis cannot read it"},
+		"noise":            {[]byte("noise"), sumOf([]byte("noise")), "this Redis cannot read it"},
+	} {
+		data := t.TempDir()
+		said, err := script(t, Receive, data, tt.in, tt.sum)
+		if err == nil || !strings.Contains(said, tt.want) {
+			t.Errorf("%s: %v, %s", name, err, said)
+		}
+		if left, err := os.ReadDir(data); len(left) > 0 || err != nil {
+			t.Errorf("%s leaves %v, %v", name, left, err)
+		}
+	}
+}
+
+// TestFinishRefused: what another restore has put there meanwhile, and a tail that is cut, is not
+// taken, and nothing is left.
+func TestFinishRefused(t *testing.T) {
+	rdb, tail := dump(t, nil), Tail(nil)
+	for want, sums := range map[string][2]string{
+		"another restore has begun": {sumOf(tail), sumOf([]byte("mine"))},
+		"damaged on its way":        {sumOf(tail[1:]), sumOf(rdb)},
+	} {
+		data := t.TempDir()
+		if said, err := script(t, Receive, data, rdb, sumOf(rdb)); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+		said, err := script(t, Finish, data, tail, sums[0], sums[1])
+		if err == nil || !strings.Contains(said, want) {
+			t.Errorf("want %q: %v, %s", want, err, said)
+		}
+		if left, err := os.ReadDir(data); len(left) > 0 || err != nil {
+			t.Errorf("%s leaves %v, %v", want, left, err)
+		}
+	}
+}
+
+// TestRestoreEnded: of a restore that ended before Redis was restarted nothing comes back later, and
+// a start that crashed while it took one goes on with it.
+func TestRestoreEnded(t *testing.T) {
+	rdb, tail := dump(t, nil), Tail(nil)
+	data := t.TempDir()
+	c, stop := start(t, data)
+	if err := c.Set(t.Context(), "conversation:2", "later", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	put := func() {
+		t.Helper()
+		for _, x := range []struct {
+			script string
+			in     []byte
+		}{{Receive, rdb}, {Finish, tail}} {
+			if said, err := script(t, x.script, data, x.in, sumOf(x.in), sumOf(rdb)); err != nil {
+				t.Fatalf("%v: %s", err, said)
+			}
+		}
+	}
+
+	put()
+	stop()
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(filepath.Join(data, "restored"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	c, stop = start(t, data)
+	if v := c.Get(t.Context(), "conversation:2").Val(); v != "later" {
+		t.Errorf("after a restore that ended it has %q", v)
+	}
+	if _, err := os.Stat(filepath.Join(data, "restored")); err == nil {
+		t.Error("it is still there")
+	}
+
+	put()
+	stop()
+	taken := filepath.Join(data, "taken")
+	if err := errors.Join(os.Rename(filepath.Join(data, "restored"), taken),
+		os.Remove(filepath.Join(data, "appendonlydir", manifest)),
+		os.Chtimes(taken, old, old)); err != nil {
+		t.Fatal(err)
+	}
+	c, _ = start(t, data)
+	if v := c.Get(t.Context(), "conversation:1").Val(); v != "of the backup" {
+		t.Errorf("after a crash it has %q", v)
+	}
+}

@@ -1,0 +1,429 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/backups"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/backup/archive"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+func (a *App) backupCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "backup COMMAND",
+		Short: "Make, list and check backups of a stack that runs",
+		Long: `Works on the backups of a stack (codexcontinue:backup, which also says when they are
+made, where they are kept and for how long). The service "backup" makes them, and
+encrypts them with age to recipients: it cannot read them again. See "codexctl
+restore" for the way back.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+
+	create := &cobra.Command{
+		Use:   "create STACK",
+		Short: "Make a backup now",
+		Args:  exactly(1, "name the stack"),
+		RunE:  func(c *cobra.Command, args []string) error { return a.createBackup(c.Context(), args[0]) },
+	}
+
+	var asJSON bool
+	list := &cobra.Command{
+		Use:   "list STACK",
+		Short: "List the backups, the last one first",
+		Args:  exactly(1, "name the stack"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.listBackups(c.Context(), args[0], asJSON)
+		},
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+
+	var verifyIdentity string
+	verify := &cobra.Command{
+		Use:   "verify STACK [BACKUP]",
+		Short: "Check that a backup is what was written",
+		Long: `Has the stack read a backup, the last one unless named, and compare its SHA-256 with
+that of when it was written. With --identity it is brought to this machine instead, and
+all of it is decrypted and checked here. Nothing is restored.`,
+		Args: between(1, 2, "name the stack, and a backup"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.verifyBackup(c.Context(), args[0], word(args, 1), verifyIdentity)
+		},
+	}
+	verify.Flags().StringVar(&verifyIdentity, "identity", "",
+		"decrypt it with the identity in this file; - is the standard input")
+
+	var stateIdentity, stateFrom string
+	state := &cobra.Command{
+		Use:   "state STACK FOLDER --identity FILE",
+		Short: "Get a stack's settings and state back, as they were last",
+		Long: `Writes what was last kept of the stack by "up" and "backup create" to a new folder: its
+settings file, and state.json, which "pulumi stack import --file" reads. Secrets in both
+are encrypted as they were, so the passphrase is needed as before.`,
+		Args: exactly(2, "name the stack, and a new folder"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.backupState(c.Context(), args[0], args[1], stateIdentity, stateFrom)
+		},
+	}
+	state.Flags().StringVar(&stateIdentity, "identity", "",
+		"the file with an identity; - is the standard input")
+	state.Flags().StringVar(&stateFrom, "from", "", "a folder with a copy of the backups' files")
+
+	for _, x := range []*cobra.Command{create, list, verify, state} {
+		x.DisableFlagsInUseLine = true
+		c.AddCommand(x)
+	}
+	return c
+}
+
+// between takes that many arguments.
+func between(least, most int, want string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return usageError{fmt.Errorf("%s: see `%s --help`", want, c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// word returns the argument at the place, "" if there is none.
+func word(args []string, at int) string {
+	if at < len(args) {
+		return args[at]
+	}
+	return ""
+}
+
+// keeper is the container of a stack's service backup, as a backups.Source.
+type keeper struct {
+	platform platform
+	replica  running.Replica
+	program  string
+	say      func(format string, args ...any)
+}
+
+// errNoBackups is for a stack whose settings ask for none.
+func errNoBackups(t target) error {
+	return fmt.Errorf("stack %s makes no backups: set %s:backup: {recipients: [age1...], directory: "+
+		"...}, then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
+}
+
+// keeper returns the container that makes the stack's backups.
+func (a *App) keeper(
+	ctx context.Context, t target, stack stacks.Stack, p platform,
+) (keeper, error) {
+	service := stack.Service(stacks.Backup)
+	if service == nil {
+		return keeper{}, errNoBackups(t)
+	}
+
+	list, err := t.replicas(ctx, p, stacks.Backup)
+	if err != nil {
+		return keeper{}, err
+	}
+	for _, r := range list {
+		if r.Healthy {
+			return keeper{p, r, service.Health.Command[0], a.say}, nil
+		}
+	}
+	return keeper{}, fmt.Errorf("%s of stack %s does not run well: `codexctl logs -s %s %[1]s` says why",
+		stacks.Backup, t.file.Name, t.name)
+}
+
+// withKeeper calls f with the container that makes the stack's backups.
+func (a *App) withKeeper(
+	ctx context.Context, name string, f func(t target, stack stacks.Stack, k keeper) error,
+) error {
+	t, stack, err := a.load(name)
+	if err != nil {
+		return err
+	}
+	if stack.Service(stacks.Backup) == nil {
+		return errNoBackups(t)
+	}
+
+	p, err := a.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+
+	k, err := a.keeper(ctx, t, stack, p)
+	if err != nil {
+		return err
+	}
+	return f(t, stack, k)
+}
+
+// stream runs the program with the words, which reads in, and writes what it prints to w.
+func (k keeper) stream(ctx context.Context, in io.Reader, w io.Writer, words ...string) error {
+	return streamed(ctx, k.platform, k.replica, in, w, append([]string{k.program}, words...)...)
+}
+
+// streamed runs a command in the replica. What it says on stderr is its error, if it fails.
+func streamed(
+	ctx context.Context, p platform, in running.Replica, stdin io.Reader, stdout io.Writer,
+	command ...string,
+) error {
+	_, err := warned(ctx, p, in, stdin, stdout, command...)
+	return err
+}
+
+// warned is streamed, and returns what the command says on stderr if it does not fail.
+func warned(
+	ctx context.Context, p platform, in running.Replica, stdin io.Reader, stdout io.Writer,
+	command ...string,
+) (warning string, err error) {
+	var said bytes.Buffer
+	code, err := p.Stream(ctx, in, command, running.Streams{In: stdin, Out: stdout, Err: &said})
+	switch text := lastLines(said.String()); {
+	case err != nil:
+		return "", err
+	case code != 0 && text == "":
+		return "", fmt.Errorf("%s in %s: exit code %d", command[0], in.Name, code)
+	case code != 0:
+		return "", errors.New(text)
+	default:
+		return text, nil
+	}
+}
+
+// lastLines returns what a command has said at its end, without the lines of its log.
+func lastLines(said string) string {
+	var kept []string
+	for line := range strings.Lines(said) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "{") {
+			kept = append(kept, strings.TrimPrefix(line, stacks.Backup+": "))
+		}
+	}
+	return console.Plain(strings.Join(kept[max(0, len(kept)-10):], "; "))
+}
+
+// Files implements backups.Source.
+func (k keeper) Files(ctx context.Context) ([]string, error) {
+	var out bytes.Buffer
+	warning, err := warned(ctx, k.platform, k.replica, nil, &out, k.program, "files")
+	if warning != "" {
+		k.say("%s", warning)
+	}
+	return strings.Fields(out.String()), err
+}
+
+// Fetch implements backups.Source.
+func (k keeper) Fetch(ctx context.Context, file string, to io.Writer) error {
+	return k.stream(ctx, nil, to, "fetch", file)
+}
+
+// listed is a backup as the service prints it.
+type listed struct {
+	Name string `json:"name"`
+	archive.Summary
+}
+
+// create has a backup made, for which none of stay is dropped.
+func (k keeper) create(ctx context.Context, stay ...string) (b listed, err error) {
+	var out bytes.Buffer
+	if err = k.stream(ctx, nil, &out, append([]string{"create"}, stay...)...); err == nil {
+		err = json.Unmarshal(out.Bytes(), &b)
+	}
+	return b, err
+}
+
+func (a *App) createBackup(ctx context.Context, name string) error {
+	return a.withKeeper(ctx, name, func(t target, _ stacks.Stack, k keeper) error {
+		if err := a.keepState(ctx, t, k); err != nil {
+			return err
+		}
+		b, err := k.create(ctx)
+		if err != nil {
+			return err
+		}
+		a.out.Printf("%s\n", b.Name)
+		a.say("%s in %s, for %d recipients", console.Size(b.Bytes),
+			console.Elapsed(b.Ended.Sub(b.Begun)), len(b.Recipients))
+		return nil
+	})
+}
+
+func (a *App) listBackups(ctx context.Context, name string, asJSON bool) error {
+	return a.withKeeper(ctx, name, func(_ target, _ stacks.Stack, k keeper) error {
+		var out bytes.Buffer
+		if err := k.stream(ctx, nil, &out, "list"); err != nil {
+			return err
+		}
+		var list []listed
+		if err := json.Unmarshal(out.Bytes(), &list); err != nil {
+			return fmt.Errorf("%s says something else than JSON: %w", k.replica.Name, err)
+		}
+		if asJSON {
+			return writeJSON(a.out, list)
+		}
+
+		rows := [][]string{{"BACKUP", "AGE", "SIZE", "TOOK", "DATA", "RECIPIENTS"}}
+		for _, b := range list {
+			rows = append(rows, []string{b.Name, console.Age(a.now().Sub(b.Begun)),
+				console.Size(b.Bytes), console.Elapsed(b.Ended.Sub(b.Begun)), fmt.Sprint(b.Data),
+				fmt.Sprint(len(b.Recipients))})
+		}
+		a.out.Table(rows, head)
+		return nil
+	})
+}
+
+func (a *App) verifyBackup(ctx context.Context, name, backup, identity string) error {
+	return a.withKeeper(ctx, name, func(_ target, _ stacks.Stack, k keeper) error {
+		if identity != "" {
+			ids, err := backups.Identities(identity, a.in)
+			if err != nil {
+				return err
+			}
+			return a.withBackup(ctx, k, backup, ids, func(b *backups.Backup) error {
+				a.describe(b)
+				return nil
+			})
+		}
+
+		if backup == "" {
+			files, err := k.Files(ctx)
+			if err == nil {
+				backup, err = backups.Choose(files, "")
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := k.stream(ctx, nil, io.Discard, "verify", backup); err != nil {
+			return err
+		}
+		a.out.Printf("%s is what was written.\n", backup)
+		return nil
+	})
+}
+
+// withBackup calls f with the backup, which it brings to this machine for that long.
+func (a *App) withBackup(
+	ctx context.Context, from backups.Source, name string, ids []age.Identity,
+	f func(b *backups.Backup) error,
+) (err error) {
+	dir, err := os.MkdirTemp("", "codexctl-backup-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	b, err := backups.Open(ctx, from, name, dir, ids)
+	if err != nil {
+		return err
+	}
+	return f(b)
+}
+
+// describe prints what the backup is.
+func (a *App) describe(b *backups.Backup) {
+	a.out.Printf("%s of stack %s: all that was stored before %s\n", b.Name, b.Manifest.Stack,
+		b.Manifest.Begun.Format(time.RFC3339))
+	rows := [][]string{}
+	for _, p := range b.Manifest.Parts {
+		rows = append(rows, []string{"  " + p.Name, console.Size(p.Bytes), p.SHA256})
+	}
+	a.out.Table(rows, nil)
+}
+
+// keepState keeps the stack's settings and state beside its backups.
+func (a *App) keepState(ctx context.Context, t target, k keeper) error {
+	s, err := a.session(ctx, t, false)
+	if err == nil {
+		err = a.keepStateOf(ctx, t, s, k)
+	}
+	if err != nil {
+		return a.explainError(err, t.name)
+	}
+	return nil
+}
+
+// keepStateOf is keepState of a session that is open.
+func (a *App) keepStateOf(ctx context.Context, t target, s *deploy.Session, k keeper) error {
+	state := archive.State{Revision: a.revision(ctx, t)}
+	settings, err := os.ReadFile(t.file.Path)
+	if err != nil {
+		return err
+	}
+	state.Settings = string(settings)
+	if state.Deployment, err = s.Export(ctx); err != nil {
+		return err
+	}
+
+	b, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	return k.stream(ctx, bytes.NewReader(b), io.Discard, "state")
+}
+
+// stateAfterUp keeps the settings and the state of a stack that makes backups. An up that cannot is
+// done all the same.
+func (a *App) stateAfterUp(
+	ctx context.Context, t target, stack stacks.Stack, s *deploy.Session, p platform,
+) {
+	if stack.Service(stacks.Backup) == nil {
+		return
+	}
+	k, err := a.keeper(ctx, t, stack, p)
+	if err == nil {
+		err = a.keepStateOf(ctx, t, s, k)
+	}
+	if err != nil {
+		a.say("the stack's state is not kept beside its backups: %v", err)
+	}
+}
+
+func (a *App) backupState(ctx context.Context, name, folder, identity, from string) error {
+	if identity == "" {
+		return usageError{errors.New("--identity is not set: name the file of an identity")}
+	}
+	ids, err := backups.Identities(identity, a.in)
+	if err != nil {
+		return err
+	}
+
+	write := func(file string, src backups.Source) error {
+		s, err := backups.State(ctx, src, a.now(), ids)
+		if err != nil {
+			return err
+		}
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			return err
+		}
+		err = errors.Join(
+			os.WriteFile(filepath.Join(folder, file), []byte(s.Settings), 0o600),
+			os.WriteFile(filepath.Join(folder, "state.json"), s.Deployment, 0o600))
+		if err == nil {
+			a.say("the settings and the state of %s, sources %s, are in %s",
+				s.Time.Format(time.RFC3339), s.Revision, folder)
+		}
+		return err
+	}
+
+	if from != "" { // the stack may be gone with its settings
+		return write("Pulumi."+filepath.Base(name)+".yaml", backups.Folder(from))
+	}
+	return a.withKeeper(ctx, name, func(t target, _ stacks.Stack, k keeper) error {
+		return write(filepath.Base(t.file.Path), k)
+	})
+}

@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/peers"
+)
+
+// pushImage pushes a new image for linux/amd64 and returns its digest.
+func pushImage(t *testing.T, ref string) string {
+	t.Helper()
+	img, err := random.Image(256, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", "amd64"
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		t.Fatal(err)
+	}
+	r, err := name.ParseReference(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(r, img); err != nil {
+		t.Fatal(err)
+	}
+
+	d, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.String()
+}
+
+// TestLockFile fills a lock file from a registry, is told when a tag moves and when there is a newer
+// one, and leaves the file as it is if one image cannot be asked for.
+func TestLockFile(t *testing.T) {
+	at, root := peers.Registry(t), t.TempDir()
+	refs := []string{at + "/caddy:2.11.9", at + "/redis:8.2.1-bookworm"}
+	want := map[string]string{}
+	for _, ref := range refs {
+		want[ref] = pushImage(t, ref)
+	}
+
+	none := func(string) string { return "" }
+	var out, said bytes.Buffer
+	a := &App{out: console.New(&out, none), err: console.New(&said, none)}
+	read := func() stacks.Lock {
+		t.Helper()
+		l, err := stacks.ReadLock(os.DirFS(root))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	outdated := func() (string, bool) {
+		t.Helper()
+		out.Reset()
+		err := a.outdated(t.Context(), read(), refs)
+		var code exitError
+		if err != nil && (!errors.As(err, &code) || code.code != 2) {
+			t.Fatal(err)
+		}
+		return out.String(), err != nil
+	}
+	update := func(refs []string) error {
+		said.Reset()
+		return a.writeLock(t.Context(), root, read(), refs, images.Resolve)
+	}
+
+	if table, found := outdated(); !found || strings.Count(table, "unknown") != 2 {
+		t.Errorf("before the first update (%v):\n%s", found, table)
+	}
+	if err := update(refs); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range refs {
+		if x, _ := read().Find(ref); x.Digest != want[ref] ||
+			!slices.Equal(x.Platforms, []string{"linux/amd64"}) {
+			t.Errorf("%s is locked as %+v, want %s", ref, x, want[ref])
+		}
+	}
+	if table, found := outdated(); found {
+		t.Errorf("right after an update:\n%s", table)
+	}
+
+	moved := pushImage(t, refs[0])
+	pushImage(t, at+"/redis:8.4.0-bookworm")
+	table, found := outdated()
+	if !found || !strings.Contains(table, abbreviated(moved)) ||
+		!strings.Contains(table, "8.4.0-bookworm") {
+		t.Errorf("after a tag has moved (%v):\n%s", found, table)
+	}
+
+	before, err := os.ReadFile(filepath.Join(root, stacks.LockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := update(append(slices.Clone(refs), at+"/gone:1")); err == nil {
+		t.Error("an image that is not there is locked")
+	}
+	if after, _ := os.ReadFile(filepath.Join(root, stacks.LockFile)); !bytes.Equal(before, after) {
+		t.Errorf("a failed update has written:\n%s", after)
+	}
+
+	if err := update(refs); err != nil {
+		t.Fatal(err)
+	}
+	if x, _ := read().Find(refs[0]); x.Digest != moved {
+		t.Errorf("%s is locked as %s, want %s", refs[0], x.Digest, moved)
+	}
+	if text := said.String(); !strings.Contains(text, "1 of 2 images changed") ||
+		!strings.Contains(text, abbreviated(want[refs[0]])) {
+		t.Errorf("said:\n%s", text)
+	}
+	if list, err := os.ReadDir(root); err != nil || len(list) != 1 {
+		t.Errorf("%d files are left, %v", len(list), err)
+	}
+}
+
+// TestUpstream holds that every upstream image of the shipped stacks is asked for, on both targets,
+// whatever the lock file says.
+func TestUpstream(t *testing.T) {
+	_, _, refs, err := (&App{dir: "../../../.."}).upstream()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want := []string{
+		stacks.CaddyImage, stacks.CoreDNSImage, stacks.GoImage, stacks.OllamaImage,
+		stacks.RedisImage,
+	}
+	if !slices.Equal(refs, want) {
+		t.Errorf("got %q, want %q", refs, want)
+	}
+}
+
+// TestUpstreamRolledBack takes the references from the sources, whatever earlier release a stack has
+// gone back to.
+func TestUpstreamRolledBack(t *testing.T) {
+	root := t.TempDir()
+	if err := os.CopyFS(filepath.Join(root, "modelfiles"), os.DirFS("../../../../modelfiles")); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"Pulumi.yaml": "name: codexcontinue\nruntime: go\n",
+		"Pulumi.prod.yaml": "config:\n  codexcontinue:rollback:\n    to: 1\n    images: {redis: " +
+			"\"redis:8.2.0@sha256:" + strings.Repeat("0", 64) + "\"}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	refs, err := upstreamOf(root, "prod")
+	if err != nil || !slices.Contains(refs, stacks.RedisImage) ||
+		slices.ContainsFunc(refs, func(ref string) bool { return strings.Contains(ref, "8.2.0") }) {
+		t.Errorf("got %q, %v", refs, err)
+	}
+}

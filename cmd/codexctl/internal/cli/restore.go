@@ -1,0 +1,397 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/backups"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
+	"github.com/codexcontinue/codexcontinue/services/backup/archive"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+type restoreOptions struct {
+	identity, from string
+	yes, noBackup  bool
+	timeout        time.Duration
+}
+
+func (a *App) restoreCommand() *cobra.Command {
+	var o restoreOptions
+	c := &cobra.Command{
+		Use:   "restore STACK [BACKUP] --identity FILE",
+		Short: "Put a backup into the place of what a stack has stored",
+		Long: `Puts a backup, the last one unless named, into the place of all conversations,
+accounts, records and documents of a stack that runs, a new one or not. It is
+decrypted on this machine, and checked before anything changes. What the stack has
+is backed up first. Redis and the documents are away for some seconds each, and
+everybody signs in again.
+
+What was erased, deleted, removed and revoked after the backup is done again.
+Records of the audit that came after it stay, where they go on with the backup's.`,
+		Args: between(1, 2, "name the stack, and a backup"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if o.identity == "" {
+				return usageError{errors.New("--identity is not set: name the file of an identity " +
+					"for which the backup was encrypted")}
+			}
+			return a.restore(c.Context(), args[0], word(args, 1), o)
+		},
+	}
+
+	f := c.Flags()
+	f.StringVar(&o.identity, "identity", "", "the file with an identity; - is the standard input")
+	f.StringVar(&o.from, "from", "",
+		"a folder with a copy of the backups' files, in the place of the stack's own")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask before anything is replaced")
+	f.BoolVar(&o.noBackup, "no-backup", false, "do not back up first what is replaced")
+	f.DurationVar(&o.timeout, "timeout", 15*time.Minute,
+		"how long Redis and the documents may take to read what they have got")
+	return c
+}
+
+func (a *App) restore(ctx context.Context, name, backup string, o restoreOptions) error {
+	ids, err := backups.Identities(o.identity, a.in)
+	if err != nil {
+		return err
+	}
+
+	return a.withKeeper(ctx, name, func(t target, stack stacks.Stack, k keeper) error {
+		var from backups.Source = k
+		if o.from != "" {
+			from = backups.Folder(o.from)
+		}
+		return a.withBackup(ctx, from, backup, ids, func(b *backups.Backup) error {
+			return a.restoreBackup(ctx, t, stack, k, b, o)
+		})
+	})
+}
+
+// restorer puts a backup into a stack.
+type restorer struct {
+	*App
+	t      target
+	stack  stacks.Stack
+	keeper keeper
+	backup *backups.Backup
+	o      restoreOptions
+}
+
+func (a *App) restoreBackup(
+	ctx context.Context, t target, stack stacks.Stack, k keeper, b *backups.Backup, o restoreOptions,
+) error {
+	r := &restorer{a, t, stack, k, b, o}
+	if err := r.check(); err != nil {
+		return err
+	}
+
+	a.describe(b)
+	if err := r.confirm(); err != nil {
+		return err
+	}
+
+	release, err := a.lock(ctx, k.platform, t.name, "restore")
+	if err != nil {
+		return err
+	}
+	defer release()
+
+	if !o.noBackup {
+		// The backup stays, also where the rule has no place for it: this may have to be run again.
+		before, err := k.create(ctx, r.staying()...)
+		if err != nil {
+			return fmt.Errorf("what the stack has now cannot be backed up, so nothing was replaced: %w; "+
+				"--no-backup does without", err)
+		}
+		a.say("what the stack has now is in %s", before.Name)
+	}
+
+	begun := a.now()
+	if err := r.putRedis(ctx); err != nil {
+		return fmt.Errorf("the data of Redis: %w", err)
+	}
+	if err := r.putDocuments(ctx); err != nil {
+		return fmt.Errorf("the documents: %w; Redis has the backup already: %s", err, r.again())
+	}
+	if err := r.replay(ctx); err != nil {
+		return err
+	}
+
+	a.say("%s has taken its place in %s", b.Name, console.Elapsed(a.now().Sub(begun)))
+	return r.models()
+}
+
+// staying returns the backup's name if it is one of the stack's own place.
+func (r *restorer) staying() []string {
+	if r.o.from != "" {
+		return nil
+	}
+	return []string{r.backup.Name}
+}
+
+// again says how a restore goes on that has failed half-way. The last backup is another one by then.
+func (r *restorer) again() string {
+	return fmt.Sprintf("run it again, with the name %s", r.backup.Name)
+}
+
+// check finds what would fail half-way.
+func (r *restorer) check() error {
+	_, documents := r.backup.Manifest.Part(archive.Documents)
+	if documents && r.stack.Service(stacks.Knowledge) == nil {
+		return fmt.Errorf("%s has documents, and stack %s takes none: set %s:knowledge as it was, then "+
+			"`codexctl up %s`", r.backup.Name, r.t.file.Name, stacks.Project, r.t.name)
+	}
+	if r.dataDir() == "" {
+		return fmt.Errorf("stack %s has no Redis of its own", r.t.file.Name)
+	}
+	return nil
+}
+
+// dataDir returns where Redis keeps its data.
+func (r *restorer) dataDir() string {
+	redis := r.stack.Service(stacks.Redis)
+	if redis == nil {
+		return ""
+	}
+	for _, m := range redis.Mounts {
+		if m.Source == stacks.RedisData {
+			return m.Target
+		}
+	}
+	return ""
+}
+
+// confirm asks whether the backup may take the place of what there is.
+func (r *restorer) confirm() error {
+	what := fmt.Sprintf("All that stack %s has stored", r.t.file.Name)
+	if r.backup.Manifest.Stack != r.t.file.Name {
+		what += fmt.Sprintf(", for what was stored in stack %s", r.backup.Manifest.Stack)
+	}
+	if r.o.yes {
+		return nil
+	}
+	if !r.asks() {
+		return usageError{fmt.Errorf("%s is replaced, and there is no terminal to ask on: add --yes",
+			strings.ToLower(what[:1])+what[1:])}
+	}
+	if !r.typed(what+" is replaced. Type the stack's name: ", r.t.file.Name) {
+		return errors.New("nothing was replaced")
+	}
+	return nil
+}
+
+// putRedis gives Redis the backup, and restarts it.
+func (r *restorer) putRedis(ctx context.Context) error {
+	p := r.keeper.platform
+	list, err := r.t.replicas(ctx, p, stacks.Redis)
+	if err != nil {
+		return err
+	}
+	part, ok := r.backup.Manifest.Part(archive.Redis)
+	if !ok {
+		return fmt.Errorf("%s has nothing of Redis", r.backup.Name)
+	}
+
+	script := func(ctx context.Context, text string, in io.Reader, sums ...string) error {
+		return streamed(ctx, p, list[0], in, io.Discard,
+			append([]string{"sh", "-c", text, "sh", r.dataDir()}, sums...)...)
+	}
+	err = r.backup.Part(archive.Redis, func(content io.Reader) error {
+		return script(ctx, backups.Receive, content, part.SHA256)
+	})
+	if err != nil {
+		return err
+	}
+
+	records, err := r.records(ctx)
+	if err != nil {
+		err = fmt.Errorf("read the audit, which is to go on: %w", err)
+		return errors.Join(err, script(context.WithoutCancel(ctx), backups.Drop, nil))
+	}
+	tail := backups.Tail(records)
+	sum := sha256.Sum256(tail)
+	err = script(ctx, backups.Finish, bytes.NewReader(tail), hex.EncodeToString(sum[:]), part.SHA256)
+	if err != nil {
+		return err
+	}
+	if err := r.restart(ctx, stacks.Redis); err != nil {
+		return fmt.Errorf("%w; it begins with the backup when it starts within an hour: %s", err,
+			r.again())
+	}
+	return nil
+}
+
+// restart restarts a service's containers, which then have what was put there.
+func (r *restorer) restart(ctx context.Context, service string) error {
+	return r.keeper.platform.Restart(ctx, service, r.o.timeout,
+		func(name string, took time.Duration) {
+			r.say("%s is healthy after %.1fs", name, took.Seconds())
+		})
+}
+
+// records returns the audit's records of the stack that runs, from the day before the backup on.
+func (r *restorer) records(ctx context.Context) ([]backups.Record, error) {
+	if !r.stack.Audited() {
+		return nil, nil
+	}
+	g, err := healthyGate(ctx, r.t, r.stack, r.keeper.platform)
+	if err != nil {
+		return nil, err
+	}
+	days, err := g.run(ctx, "audit", "days")
+	if err != nil {
+		return nil, err
+	}
+
+	since := r.backup.Manifest.Begun.AddDate(0, 0, -1).UTC().Format(time.DateOnly)
+	fields := strings.Fields(days)
+	// The backup's last record may be older, of the last day before that.
+	first := len(fields)
+	for i, day := range slices.Backward(fields) {
+		first = i
+		if day < since {
+			break
+		}
+	}
+
+	var all []backups.Record
+	for _, day := range fields[first:] {
+		for from := 0; ; from += auditlog.PageSize {
+			output, err := g.run(ctx, "audit", "page", day, strconv.Itoa(from))
+			if err != nil {
+				return nil, err
+			}
+			page := strings.FieldsFunc(output, func(r rune) bool { return r == '\n' })
+			for _, line := range page {
+				all = append(all, backups.Record{Day: day, Line: line})
+			}
+			if len(page) < auditlog.PageSize {
+				break
+			}
+		}
+	}
+	return all, nil
+}
+
+// putDocuments gives knowledge the documents of the backup, and restarts it.
+func (r *restorer) putDocuments(ctx context.Context) error {
+	part, ok := r.backup.Manifest.Part(archive.Documents)
+	if !ok {
+		return nil
+	}
+	err := r.backup.Part(archive.Documents, func(content io.Reader) error {
+		return r.keeper.stream(ctx, content, io.Discard, "documents", part.SHA256)
+	})
+	if err != nil {
+		return err
+	}
+	return r.restart(ctx, stacks.Knowledge)
+}
+
+// replay has what was erased since done again. The gates learn first by which names people are known
+// in the backup.
+func (r *restorer) replay(ctx context.Context) error {
+	again := func(err error) error {
+		return fmt.Errorf("what was erased since the backup is there again: %w: %s", err, r.again())
+	}
+	if err := r.restart(ctx, stacks.Gate); err != nil {
+		return again(err)
+	}
+	if !r.stack.Audited() {
+		return nil
+	}
+
+	// Somebody may have been erased while this asked, and copied.
+	if err := r.backup.Refresh(ctx); err != nil {
+		return again(err)
+	}
+
+	g, err := healthyGate(ctx, r.t, r.stack, r.keeper.platform)
+	if err != nil {
+		return err
+	}
+	list := r.backup.Since
+	if list == nil {
+		list = []auditlog.Record{}
+	}
+	in, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+
+	var out bytes.Buffer
+	err = g.stream(ctx, bytes.NewReader(in), &out, "replay", "--by="+operator(), r.backup.Name)
+	if err != nil {
+		return again(err)
+	}
+
+	var done struct {
+		Done, Left map[string]int
+		Failed     []string
+	}
+	if err := json.Unmarshal(out.Bytes(), &done); err != nil {
+		return fmt.Errorf("%s says something else than JSON: %w", g.replica.Name, err)
+	}
+	r.say("done again since the backup: %s", counted(done.Done))
+	if len(done.Left) > 0 {
+		r.say("not done again: %s: look at them with `codexctl audit %s --since %s`",
+			counted(done.Left), r.t.name, r.backup.Manifest.Begun.UTC().Format(time.DateOnly))
+	}
+	for _, f := range done.Failed {
+		r.say("  %s", console.Plain(f))
+	}
+	if len(done.Failed) > 0 {
+		return errors.New("not all that was erased since the backup could be erased again: do these by " +
+			"hand")
+	}
+	return nil
+}
+
+// counted returns how many acts there were of each kind.
+func counted(acts map[string]int) string {
+	var out []string
+	for _, action := range slices.Sorted(maps.Keys(acts)) {
+		out = append(out, fmt.Sprintf("%d %s", acts[action], action))
+	}
+	if len(out) == 0 {
+		return "nothing"
+	}
+	return strings.Join(out, ", ")
+}
+
+// models says which models the stack had, of which a backup has the names alone.
+func (r *restorer) models() error {
+	var had struct {
+		Models []struct{ Name, Digest string }
+	}
+	err := r.backup.Part(archive.Models, func(content io.Reader) error {
+		return json.NewDecoder(content).Decode(&had)
+	})
+	if err != nil {
+		return fmt.Errorf("models: %w", err)
+	}
+
+	var names []string
+	for _, m := range had.Models {
+		names = append(names, console.Plain(fmt.Sprintf("%s (%.12s)", m.Name, m.Digest)))
+	}
+	if len(names) > 0 {
+		r.say("models that there were: %s; bring back what is missing with `codexctl model import %s`",
+			strings.Join(names, ", "), r.t.name)
+	}
+	return nil
+}

@@ -1,0 +1,318 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/backups"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
+	"github.com/codexcontinue/codexcontinue/services/backup/archive"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// restoring is a platform on which a backup is restored. It notes what is done, and fails at what
+// begins with fails.
+type restoring struct {
+	platform
+	holder running.Holder // who has the lock; the zero value is nobody
+	free   bool           // whether the lock was given back
+
+	done  *[]string
+	read  map[string]string // what commands have read, by what is noted of them
+	fails string
+
+	dir string // with the backup's files
+	to  age.Recipient
+}
+
+// erase writes down that somebody was erased so long after the backup.
+func (p *restoring) erase(t *testing.T, who string, after time.Duration) {
+	t.Helper()
+	at := begun.Add(after)
+	f, err := os.Create(filepath.Join(p.dir, archive.ErasuresFile(at)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = archive.SealJSON(f, []age.Recipient{p.to},
+		[]auditlog.Record{{ID: who, Time: at, Action: auditlog.Erase, Object: who}})
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *restoring) Replicas(_ context.Context, service string) ([]running.Replica, error) {
+	return []running.Replica{{Name: service, Service: service, Healthy: true}}, nil
+}
+
+func (p *restoring) note(what string) error {
+	*p.done = append(*p.done, what)
+	if p.fails != "" && strings.HasPrefix(what, p.fails) {
+		return errors.New("it broke")
+	}
+	return nil
+}
+
+func (p *restoring) Restart(
+	_ context.Context, service string, _ time.Duration, _ func(string, time.Duration),
+) error {
+	return p.note("restart " + service)
+}
+
+func (p *restoring) Exec(
+	_ context.Context, _ running.Replica, command []string,
+) (int, string, error) {
+	switch strings.Join(command[1:], " ") {
+	case "audit days":
+		if p.fails == "audit days" {
+			return 1, "it broke", nil
+		}
+		return 0, "2026-11-01\n2026-11-20\n2026-11-26\n2026-11-27", nil
+	case "audit page 2026-11-20 0", "audit page 2026-11-26 0", "audit page 2026-11-27 0":
+		return 0, "record of " + command[3], nil
+	}
+	return 1, fmt.Sprint("unexpected: ", command), nil
+}
+
+func (p *restoring) Stream(
+	_ context.Context, in running.Replica, command []string, s running.Streams,
+) (int, error) {
+	what := in.Service + " " + strings.Join(command[1:], " ")
+	switch {
+	case command[0] == "sh" && command[2] == backups.Receive:
+		what = "receive in " + command[4]
+	case command[0] == "sh" && command[2] == backups.Finish:
+		what = "finish in " + command[4]
+	case command[0] == "sh" && command[2] == backups.Drop:
+		what = "drop in " + command[4]
+	}
+	if s.In != nil {
+		b, err := io.ReadAll(s.In)
+		if err != nil {
+			return 0, err
+		}
+		p.read[what] = string(b)
+	}
+	if err := p.note(what); err != nil {
+		_, _ = io.WriteString(s.Err, "{\"level\":\"INFO\"}\nbackup: "+err.Error()+"\n")
+		return 1, nil
+	}
+
+	switch {
+	case what == "backup files":
+		_, _ = io.WriteString(s.Err, "{\"level\":\"INFO\"}\nbackup: some may be missing\n")
+		_, err := io.WriteString(s.Out, "one\ntwo\n")
+		return 0, err
+	case strings.HasPrefix(what, "backup create"):
+		return 0, json.NewEncoder(s.Out).Encode(listed{Name: "backup-of-before"})
+	case strings.HasPrefix(what, "gate replay"):
+		_, err := io.WriteString(s.Out, `{"done":{"erase":1},"left":{"password":2},"failed":[]}`)
+		return 0, err
+	}
+	return 0, nil
+}
+
+// begun is when the backup was begun.
+var begun = time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
+
+// restored is a stack into which a backup is restored.
+func restored(t *testing.T) (*App, *restoring, *strings.Builder, target, stacks.Stack, *backups.Backup) {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	name := archive.Name(begun)
+	f, err := os.Create(filepath.Join(dir, archive.File(name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := archive.NewWriter(f, []age.Recipient{id.Recipient()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []struct{ name, content string }{
+		{archive.Redis, "REDIS"}, {archive.Documents, "documents"},
+		{archive.Models, `{"models":[{"name":"codexcontinue","digest":"0123456789abcdef"}]}`},
+	} {
+		err := w.Part(part.name, func(to io.Writer) error {
+			_, err := io.WriteString(to, part.content)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	summary, err := w.Close(archive.Manifest{Stack: "prod", Begun: begun, Ended: begun})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(summary)
+	if err := errors.Join(err, f.Close(),
+		os.WriteFile(filepath.Join(dir, archive.SummaryFile(name)), text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+
+	p := &restoring{done: new([]string), read: map[string]string{}, dir: dir, to: id.Recipient()}
+	p.erase(t, "ada", time.Minute)
+	b, err := backups.Open(t.Context(), backups.Folder(dir), "", t.TempDir(), []age.Identity{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var said strings.Builder
+	getenv := func(string) string { return "" }
+	a := &App{in: strings.NewReader(""), now: time.Now, out: console.New(&said, getenv),
+		err: console.New(&said, getenv)}
+	health := func(name string) stacks.Health { return stacks.Health{Command: []string{"/" + name}} }
+	stack := stacks.Stack{Name: "prod", Services: []stacks.Service{
+		{Name: stacks.Redis, Mounts: []stacks.Mount{{Source: stacks.RedisData, Target: "/data"}}},
+		{Name: stacks.Knowledge}, {Name: stacks.Backup, Health: health(stacks.Backup)},
+		{Name: stacks.Gate, Health: health(stacks.Gate),
+			Contract: &gateenv.Config{SignIn: gateenv.Accounts}},
+	}}
+	return a, p, &said, target{name: "prod", file: project.StackFile{Name: "prod"}}, stack, b
+}
+
+// TestRestore does all of it in its order.
+func TestRestore(t *testing.T) {
+	a, p, said, on, stack, b := restored(t)
+	p.erase(t, "eve", time.Hour) // after it was opened
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	replay := "gate replay --by=" + operator() + " " + b.Name
+	part, _ := b.Manifest.Part(archive.Documents)
+	documents := "backup documents " + part.SHA256
+	want := []string{"backup create " + b.Name, "receive in /data", "finish in /data", "restart redis",
+		documents, "restart knowledge", "restart gate", replay}
+	if !slices.Equal(*p.done, want) {
+		t.Errorf("done is %q, want %q", *p.done, want)
+	}
+	if p.read["receive in /data"] != "REDIS" || p.read[documents] != "documents" ||
+		!strings.Contains(p.read[replay], `"object":"ada"`) ||
+		!strings.Contains(p.read[replay], `"object":"eve"`) {
+		t.Errorf("read are %q", p.read)
+	}
+	tail := p.read["finish in /data"]
+	for day, there := range map[string]bool{
+		"2026-11-01": false, "2026-11-20": true, "2026-11-26": true, "2026-11-27": true,
+	} {
+		if strings.Contains(tail, "record of "+day) != there {
+			t.Errorf("the audit goes on with %s: %t", day, !there)
+		}
+	}
+	for _, line := range []string{"backup-of-before", "done again since the backup: 1 erase",
+		"not done again: 2 password", "codexcontinue (0123456789ab)"} {
+		if !strings.Contains(said.String(), line) {
+			t.Errorf("it does not say %q:\n%s", line, said.String())
+		}
+	}
+	if !p.free {
+		t.Error("the lock of the stack is left")
+	}
+}
+
+// TestRestoreFails ends where something fails, with what it was, and goes no further.
+func TestRestoreFails(t *testing.T) {
+	for fails, want := range map[string]struct {
+		says string
+		last string
+	}{
+		"backup create":    {"so nothing was replaced", "backup create"},
+		"receive":          {"of Redis: it broke", "receive in /data"},
+		"audit days":       {"read the audit", "drop in /data"},
+		"finish":           {"of Redis: it broke", "finish in /data"},
+		"restart redis":    {"starts within an hour: run it again, with the name backup-20261126", "restart redis"},
+		"backup documents": {"already: run it again, with the name backup-20261126", "backup documents"},
+		"restart gate":     {"what was erased since the backup is there again", "restart gate"},
+		"gate replay":      {"what was erased since the backup is there again", "gate replay"},
+	} {
+		a, p, _, on, stack, b := restored(t)
+		p.fails = fails
+		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+		err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
+		last := (*p.done)[len(*p.done)-1]
+		if err == nil || !strings.Contains(err.Error(), want.says) || !strings.HasPrefix(last, want.last) {
+			t.Errorf("%s: %v after %q", fails, err, last)
+		}
+	}
+}
+
+func (p *restoring) Lock(_ context.Context, h running.Holder) (running.Holder, error) {
+	if p.holder != (running.Holder{}) {
+		return p.holder, nil
+	}
+	return h, nil
+}
+
+func (p *restoring) Unlock(context.Context, running.Holder) error {
+	p.free = true
+	return nil
+}
+
+// TestRestoreLocked waits for who changes the stack: what is restored would meet other containers.
+func TestRestoreLocked(t *testing.T) {
+	a, p, _, on, stack, b := restored(t)
+	p.holder = running.Holder{ID: "x", User: "ada", Host: "elsewhere", PID: 1,
+		Command: "codexctl rollback prod"}
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
+	if err == nil || !strings.HasPrefix(err.Error(), "lock: `codexctl rollback prod` of ada") ||
+		len(*p.done) > 0 || p.free {
+		t.Errorf("got %v after %q", err, *p.done)
+	}
+}
+
+// TestRestoreRefused: what cannot be restored there, and what nobody agreed to, does nothing.
+func TestRestoreRefused(t *testing.T) {
+	for want, change := range map[string]func(*stacks.Stack, *restoreOptions){
+		"there is no terminal to ask on: add --yes": func(_ *stacks.Stack, o *restoreOptions) {
+			o.yes = false
+		},
+		"has documents, and stack prod takes none": func(s *stacks.Stack, _ *restoreOptions) {
+			s.Services = slices.Delete(s.Services, 1, 2)
+		},
+		"has no Redis of its own": func(s *stacks.Stack, _ *restoreOptions) {
+			s.Services = slices.Delete(s.Services, 0, 1)
+		},
+	} {
+		a, p, _, on, stack, b := restored(t)
+		o := restoreOptions{yes: true}
+		change(&stack, &o)
+		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+		err := a.restoreBackup(t.Context(), on, stack, k, b, o)
+		if err == nil || !strings.Contains(err.Error(), want) || len(*p.done) > 0 {
+			t.Errorf("want %q, got %v after %q", want, err, *p.done)
+		}
+	}
+}
+
+// TestFiles lists the files, and says what the service says of them.
+func TestFiles(t *testing.T) {
+	a, p, said, _, _, _ := restored(t)
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+	files, err := k.Files(t.Context())
+	if err != nil || !slices.Equal(files, []string{"one", "two"}) ||
+		said.String() != "some may be missing\n" {
+		t.Errorf("%q, %v, said %q", files, err, said.String())
+	}
+}

@@ -1,0 +1,218 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// succeeded is the result of an update of which everything was made.
+const succeeded = "succeeded"
+
+// isRelease reports whether the update made the stack what `codexctl up` recorded.
+func isRelease(u deploy.Update) bool { return u.Kind == "update" && u.Release != nil }
+
+// earlier returns the release to go back to: that of the number or, if it is 0, the last one that
+// succeeded before what the stack is now and differs from it.
+func earlier(newestFirst []deploy.Update, number int) (deploy.Update, error) {
+	if number > 0 {
+		return numbered(newestFirst, number)
+	}
+
+	i := slices.IndexFunc(newestFirst, isRelease)
+	if i < 0 {
+		return deploy.Update{}, errors.New("no `codexctl up` is in its history: there is nothing to go " +
+			"back to")
+	}
+
+	now := newestFirst[i]
+	before := now.Number
+	if n := now.Release.Rollback; n > 0 { // the next one goes further back
+		before = n
+	}
+
+	for _, u := range newestFirst[i+1:] {
+		if !isRelease(u) || u.Result != succeeded || u.Number >= before {
+			continue
+		}
+		if n := u.Release.Rollback; n > 0 { // it was a release before it
+			return numbered(newestFirst, n)
+		}
+		if now.Result != succeeded || now.Release.Rollback > 0 || differs(u.Release, now.Release) {
+			return u, nil
+		}
+	}
+
+	return deploy.Update{}, errors.New("there is no earlier release that succeeded: `codexctl history` " +
+		"lists all")
+}
+
+// numbered returns the release of the number, which has to have succeeded.
+func numbered(list []deploy.Update, number int) (deploy.Update, error) {
+	i := slices.IndexFunc(list, func(u deploy.Update) bool { return u.Number == number })
+	switch {
+	case i < 0:
+		return deploy.Update{}, fmt.Errorf("there is no %d in its history: `codexctl history` lists all",
+			number)
+	case list[i].Kind != "update":
+		return deploy.Update{}, fmt.Errorf("%d is no up: it was a %s", number, list[i].Kind)
+	case list[i].Release == nil:
+		return deploy.Update{}, fmt.Errorf("%d was made by another program than codexctl, which records "+
+			"the images", number)
+	case list[i].Result != succeeded:
+		return deploy.Update{}, fmt.Errorf("%d is %s, so the stack was never that: choose one that "+
+			"succeeded", number, list[i].Result)
+	}
+
+	return list[i], nil
+}
+
+// differs reports whether two releases differ in what a rollback brings back.
+func differs(a, b *deploy.Release) bool {
+	return a.Settings != b.Settings || a.Model != b.Model || !maps.Equal(a.Images, b.Images)
+}
+
+// readable returns an error if a release since has written what the images of the earlier one cannot
+// read. An up that failed counts: what it started may have written.
+func readable(list []deploy.Update, to deploy.Update) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(to.Release.Images)) {
+		reads, since := format(to.Release, name), 0
+		for _, u := range list { // it ends with the first one
+			if isRelease(u) && format(u.Release, name) > reads {
+				since = u.Number
+			}
+		}
+
+		if since > 0 {
+			errs = append(errs, fmt.Errorf("%s: since %d it may have stored what the image of %d cannot "+
+				"read: correct what is wrong by a new release, or restore a backup from before %[2]d",
+				name, since, to.Number))
+		}
+	}
+
+	return errors.Join(errs...)
+}
+
+// format returns that of the service's data in the release. Before there was a record all were of
+// the first.
+func format(r *deploy.Release, service string) int { return max(1, r.Data[service]) }
+
+// modelKey and rollbackKey are the settings with the model, and with the release that the stack has
+// gone back to. backupKey is the one with its backups.
+const (
+	modelKey    = stacks.Project + ":model"
+	rollbackKey = stacks.Project + ":" + stacks.RollbackKey
+	backupKey   = stacks.Project + ":backup"
+)
+
+// edits are changes of a settings file: plain values by full key, and keys that are removed.
+type edits struct {
+	set    map[string]string
+	remove []string
+
+	// stays says why, by full key, settings are left alone that were not as they are.
+	stays map[string]string
+}
+
+// editsBack returns what makes the settings those of the earlier release. Secrets stay as they are,
+// and so do settings that have secrets in them, whatever is no setting of the project, and backups:
+// they are to be there when a release was bad.
+func editsBack(now, defaults program.Config, to deploy.Update) edits {
+	e := edits{set: map[string]string{}, stays: map[string]string{}}
+	keys := slices.Concat(slices.Collect(maps.Keys(now.Plain)), slices.Collect(maps.Keys(to.Config)))
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		if !strings.HasPrefix(key, stacks.Project+":") || key == rollbackKey {
+			continue
+		}
+		if hasSecrets(now, key) || slices.Contains(to.Secrets, key) {
+			if _, plain := now.Plain[key]; plain { // but for what is in it
+				e.stays[key] = "it has secrets in it, or had"
+			}
+			continue
+		}
+
+		byDefault, declared := defaults.Plain[key]
+		want, ok := to.Config[key]
+		if !ok {
+			want, ok = byDefault, declared
+		}
+
+		have, set := now.Plain[key]
+		switch {
+		case ok == set && sameValue(want, have):
+		case key == backupKey:
+			e.stays[key] = "a rollback neither ends backups nor moves them"
+		case !ok || declared && sameValue(want, byDefault):
+			e.remove = append(e.remove, key)
+		default:
+			e.set[key] = want
+		}
+	}
+
+	return e
+}
+
+// hasSecrets reports whether the value of the key is a secret, or has secrets of services in it.
+func hasSecrets(c program.Config, key string) bool {
+	for k := range c.Secret {
+		if k == key || strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// without returns the edits but for that of the key.
+func (e edits) without(key string) edits {
+	e.set = maps.Clone(e.set)
+	delete(e.set, key)
+	e.remove = slices.DeleteFunc(slices.Clone(e.remove), func(k string) bool { return k == key })
+	return e
+}
+
+// of returns the config with the edits.
+func (e edits) of(now, defaults program.Config) program.Config {
+	out := program.Config{Plain: maps.Clone(now.Plain), Secret: now.Secret}
+	maps.Copy(out.Plain, e.set)
+	for _, key := range e.remove {
+		delete(out.Plain, key)
+		if v, ok := defaults.Plain[key]; ok {
+			out.Plain[key] = v
+		}
+	}
+	return out
+}
+
+// sameValue reports whether two values of a setting mean the same: the keys of a structure have no
+// order.
+func sameValue(a, b string) bool {
+	if a == b {
+		return true
+	}
+
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil &&
+		reflect.DeepEqual(x, y)
+}
+
+// rolledBack returns the setting by which the stack has the images of an earlier release; nil if it
+// is what its sources say.
+func (t target) rolledBack() (*stacks.RollbackSettings, error) {
+	text, ok := t.file.Config.Plain[rollbackKey]
+	if !ok {
+		return nil, nil
+	}
+
+	s, err := stacks.DecodeSettings(map[string]string{stacks.RollbackKey: text}, nil)
+	return s.Rollback, err
+}

@@ -1,0 +1,401 @@
+package cli
+
+import (
+	"context"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
+	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/services/status"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// made is an update of codexctl that made what the digest stands for.
+func made(number int, result, settings string) deploy.Update {
+	return deploy.Update{
+		Number: number, Kind: "update", Result: result,
+		Release: &deploy.Release{Settings: settings, Images: map[string]string{"backend": "x:1"}},
+	}
+}
+
+// with is an update that has the images of an earlier release.
+func with(u deploy.Update, release int) deploy.Update {
+	r := *u.Release
+	r.Rollback = release
+	u.Release = &r
+	return u
+}
+
+// TestEarlier chooses what a rollback goes back to.
+func TestEarlier(t *testing.T) {
+	plain := func(number int, kind string) deploy.Update {
+		return deploy.Update{Number: number, Kind: kind, Result: "succeeded"}
+	}
+
+	for name, tt := range map[string]struct {
+		newestFirst []deploy.Update
+		number      int
+		want        int
+		err         string
+	}{
+		"the one before": {
+			[]deploy.Update{made(3, "succeeded", "c"), made(2, "succeeded", "b"), made(1, "succeeded", "a")},
+			0, 2, "",
+		},
+		"the last that differs": {
+			[]deploy.Update{made(3, "succeeded", "b"), made(2, "succeeded", "b"), made(1, "succeeded", "a")},
+			0, 1, "",
+		},
+		"before one that failed": {
+			[]deploy.Update{made(3, "failed", "c"), made(2, "failed", "b"), made(1, "succeeded", "a")},
+			0, 1, "",
+		},
+		"of one that failed though nothing differs": {
+			[]deploy.Update{made(2, "failed", "a"), made(1, "succeeded", "a")}, 0, 1, "",
+		},
+		"further back after a rollback": {
+			[]deploy.Update{with(made(4, "succeeded", "d"), 2), made(3, "succeeded", "c"),
+				made(2, "succeeded", "b"), made(1, "succeeded", "a")},
+			0, 1, "",
+		},
+		"what a rollback was to": {
+			[]deploy.Update{made(5, "succeeded", "e"), with(made(4, "succeeded", "d"), 2),
+				made(3, "succeeded", "c"), made(2, "succeeded", "b")},
+			0, 2, "",
+		},
+		"over others": {
+			[]deploy.Update{plain(5, "refresh"), made(4, "succeeded", "b"), plain(3, "destroy"),
+				plain(2, "update"), made(1, "succeeded", "a")},
+			0, 1, "",
+		},
+		"a number": {
+			[]deploy.Update{made(3, "succeeded", "c"), made(2, "succeeded", "b"), made(1, "succeeded", "a")},
+			1, 1, "",
+		},
+		"nothing before": {[]deploy.Update{made(1, "succeeded", "a")}, 0, 0, "no earlier release"},
+		"never up":       {[]deploy.Update{plain(1, "update")}, 0, 0, "nothing to go back to"},
+		"no such number": {[]deploy.Update{made(1, "succeeded", "a")}, 7, 0, "there is no 7"},
+		"a down":         {[]deploy.Update{plain(1, "destroy")}, 1, 0, "1 is no up: it was a destroy"},
+		"of pulumi":      {[]deploy.Update{plain(1, "update")}, 1, 0, "another program than codexctl"},
+		"one that failed": {
+			[]deploy.Update{made(2, "succeeded", "b"), made(1, "failed", "a")}, 1, 0, "1 is failed",
+		},
+	} {
+		got, err := earlier(tt.newestFirst, tt.number)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s: %v, want %q", name, err, tt.err)
+			}
+			continue
+		}
+		if err != nil || got.Number != tt.want {
+			t.Errorf("%s: %d, %v, want %d", name, got.Number, err, tt.want)
+		}
+	}
+}
+
+// TestReadable refuses to go back over a change of the data, also one by an up that failed.
+func TestReadable(t *testing.T) {
+	data := func(u deploy.Update, format int) deploy.Update {
+		u.Release.Data = map[string]int{"backend": format}
+		return u
+	}
+
+	old, same := made(1, "succeeded", "a"), data(made(2, "succeeded", "b"), 1)
+	newer := data(made(3, "failed", "c"), 2)
+	list := []deploy.Update{data(made(4, "succeeded", "d"), 2), newer, same, old}
+	for _, to := range []deploy.Update{old, same} {
+		err := readable(list, to)
+		if err == nil || !strings.Contains(err.Error(), "backend: since 3 ") ||
+			!strings.Contains(err.Error(), "restore a backup from before 3") {
+			t.Errorf("to %d: %v", to.Number, err)
+		}
+		if err := readable([]deploy.Update{same, old}, to); err != nil {
+			t.Errorf("to %d: %v", to.Number, err)
+		}
+	}
+
+	if err := readable(list, newer); err != nil {
+		t.Error(err)
+	}
+
+	// What the earlier release did not have is not given back.
+	other := made(5, "succeeded", "e")
+	other.Release.Data = map[string]int{"knowledge": 7}
+	if err := readable([]deploy.Update{other, old}, old); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEditsBack changes the plain settings of the project and nothing else.
+func TestEditsBack(t *testing.T) {
+	key := func(k string) string { return stacks.Project + ":" + k }
+	defaults := program.Config{Plain: map[string]string{
+		key("debug"): "", key("edge"): "{}", key("model"): "{}", key("rollback"): "{}",
+		key("logLevel"): "",
+	}}
+	now := program.Config{
+		Plain: map[string]string{
+			key("debug"): "true", key("edge"): `{"port":80,"address":"0.0.0.0"}`, key("model"): "{}",
+			key("rollback"): `{"to":3}`, key("logLevel"): "", key("services"): `{"ml":{"cpu":"2"}}`,
+			key("limits"): `{"atOnce":3}`, "docker:host": "here",
+		},
+		Secret: map[string]string{key("redisPassword"): "x", key("tlsKey"): "y"},
+	}
+	to := deploy.Update{
+		Config: map[string]string{
+			key("debug"): "", key("edge"): `{"address": "0.0.0.0", "port": 80}`,
+			key("model"): `{"base":"tiny"}`, key("logLevel"): "warn", key("rollback"): `{"to":1}`,
+			key("tlsKey"): "now a secret", "docker:host": "there",
+		},
+		Secrets: []string{key("redisPassword"), key("limits")},
+	}
+
+	e := editsBack(now, defaults, to)
+	want := edits{
+		set:    map[string]string{key("model"): `{"base":"tiny"}`, key("logLevel"): "warn"},
+		remove: []string{key("debug"), key("services")},
+		stays:  map[string]string{key("limits"): "it has secrets in it, or had"},
+	}
+	if d := cmp.Diff(want, e, cmp.AllowUnexported(edits{})); d != "" {
+		t.Error(d)
+	}
+
+	after := e.of(now, defaults)
+	if after.Plain[key("debug")] != "" || after.Plain[key("model")] != `{"base":"tiny"}` ||
+		after.Plain["docker:host"] != "here" || len(after.Secret) != 2 {
+		t.Errorf("the settings are %v", after)
+	}
+	if _, set := after.Plain[key("services")]; set {
+		t.Error("what was not set then is set")
+	}
+	if now.Plain[key("debug")] != "true" {
+		t.Error("the settings of now were changed")
+	}
+	if e := e.without(key("model")); len(e.set) != 1 {
+		t.Errorf("without the model: %v", e)
+	}
+}
+
+// TestEditsStay leaves the settings of services alone where secrets are in them, and backups.
+func TestEditsStay(t *testing.T) {
+	key := func(k string) string { return stacks.Project + ":" + k }
+	defaults := program.Config{Plain: map[string]string{
+		key("services"): "{}", key("backup"): "{}", key("logLevel"): "",
+	}}
+	now := program.Config{
+		Plain: map[string]string{
+			key("services"): `{"backend":{"cpu":"2","secrets":{}}}`,
+			key("backup"):   `{"directory":"/srv/backups"}`,
+			key("logLevel"): "warn",
+		},
+		Secret: map[string]string{key("services.backend.secrets.API_KEY"): "x"},
+	}
+
+	for name, to := range map[string]deploy.Update{
+		"before them": {Config: map[string]string{}},
+		"with others": {Config: map[string]string{
+			key("services"): `{"backend":{"cpu":"1"}}`,
+			key("backup"):   `{"directory":"/mnt/backups"}`,
+		}},
+		"with other secrets": {Secrets: []string{key("services")}},
+	} {
+		e := editsBack(now, defaults, to)
+		if len(e.set) != 0 || len(e.remove) != 1 || e.remove[0] != key("logLevel") {
+			t.Errorf("%s: sets %v, removes %v", name, e.set, e.remove)
+		}
+		if e.stays[key("services")] == "" || e.stays[key("backup")] == "" || len(e.stays) != 2 {
+			t.Errorf("%s: says that %v stay", name, e.stays)
+		}
+	}
+
+	// A secret of the earlier release does not come back, and what was beside it is not known.
+	delete(now.Secret, key("services.backend.secrets.API_KEY"))
+	e := editsBack(now, defaults, deploy.Update{
+		Config:  map[string]string{key("backup"): now.Plain[key("backup")]},
+		Secrets: []string{key("services")},
+	})
+	if len(e.set) != 0 || len(e.remove) != 1 || e.stays[key("services")] == "" || len(e.stays) != 1 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestInRegistry finds an image in a registry by its tag and by its digest.
+func TestInRegistry(t *testing.T) {
+	server := httptest.NewServer(registry.New())
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://") + "/team"
+	img, err := random.Image(64, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := name.ParseReference(host + "/codexcontinue/ml:0123456789ab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(at, img); err != nil {
+		t.Fatal(err)
+	}
+
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "codexcontinue/ml@" + digest.String()
+	for _, ref := range []string{"codexcontinue/ml:0123456789ab", want} {
+		if got, err := inRegistry(t.Context(), host, ref); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", ref, got, err, want)
+		}
+	}
+
+	if _, err := inRegistry(context.Background(), host, "codexcontinue/ml:ba9876543210"); err == nil {
+		t.Error("an image that is not there was found")
+	}
+}
+
+// TestKeptIsNotOwn neither builds nor pushes an image of an earlier release, which the sources do not
+// make.
+func TestKeptIsNotOwn(t *testing.T) {
+	root := t.TempDir()
+	dockerfile := filepath.Join(root, "Dockerfile")
+	if err := os.WriteFile(dockerfile, []byte("FROM scratch\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	service := func(name, kept string) stacks.Service {
+		return stacks.Service{Name: name, Image: stacks.Image{Kept: kept, Build: &stacks.Build{
+			Repository: "codexcontinue/" + name, Context: ".", Dockerfile: "Dockerfile",
+		}}}
+	}
+
+	stack := stacks.Stack{
+		Registry: "registry.example.com", Platforms: []string{"linux/amd64", "linux/arm64"},
+		Services: []stacks.Service{service("ml", "codexcontinue/ml:0123456789ab"), service("backend", "")},
+	}
+	own, err := ownImages(stack, root)
+	if err != nil || len(own) != 1 || own[0].Service != "backend" {
+		t.Errorf("got %+v, %v", own, err)
+	}
+}
+
+// TestImageGone says how an image is made again where that can be.
+func TestImageGone(t *testing.T) {
+	for revision, want := range map[string]string{
+		"39a7f76":       "git worktree add ../earlier 39a7f76",
+		"39a7f76-dirty": "in no commit: choose another release",
+		"unknown":       "in no commit: choose another release",
+	} {
+		err := imageGone("ml", 41, revision, "prod", os.ErrNotExist)
+		if !strings.Contains(err.Error(), want) ||
+			!strings.HasPrefix(err.Error(), "services.ml: the image of 41 cannot be had: ") {
+			t.Errorf("%s: %v", revision, err)
+		}
+	}
+}
+
+// TestReplaceSettings writes the settings as a whole, and not over those of somebody else.
+func TestReplaceSettings(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(root, name)
+		if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+
+	write("Pulumi.yaml", "name: codexcontinue\nruntime: go\n")
+	own := write("Pulumi.prod.yaml", "config:\n  codexcontinue:debug: true\n")
+	p, err := project.Find(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := p.Stack("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	stack := target{name: "prod", project: p, file: f}
+	next := write("next.yaml", "config:\n  codexcontinue:debug: false\n")
+	if err := replaceSettings(stack, next); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(own)
+	if err != nil || string(b) != "config:\n  codexcontinue:debug: false\n" {
+		t.Errorf("the settings are %q, %v", b, err)
+	}
+	if info, err := os.Stat(own); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the mode is %v, %v", info.Mode(), err)
+	}
+
+	if err := replaceSettings(stack, next); err == nil ||
+		!strings.Contains(err.Error(), "somebody has changed it meanwhile") {
+		t.Errorf("over another change: %v", err)
+	}
+	if entries, err := os.ReadDir(root); err != nil || len(entries) != 3 {
+		t.Errorf("the folder has %v, %v", entries, err)
+	}
+}
+
+// TestKeepsTo tells a version that will go on to serve from one that the next up replaces.
+func TestKeepsTo(t *testing.T) {
+	const old, wanted = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
+	replica := func(serves string, held bool) status.Replica {
+		return status.Replica{Releases: []status.Release{
+			{Version: wanted, Wanted: true, Serves: serves == wanted, Held: held},
+			{Version: old, Serves: serves == old},
+		}}
+	}
+
+	for name, tt := range map[string]struct {
+		replicas []status.Replica
+		of       string
+		want     bool
+	}{
+		"rolled back":           {[]status.Replica{replica(old, true), replica(old, true)}, old, true},
+		"in one replica":        {[]status.Replica{replica(old, true), replica(wanted, false)}, old, false},
+		"until the next up":     {[]status.Replica{replica(old, false)}, old, false},
+		"what is wanted":        {[]status.Replica{replica(wanted, false)}, wanted, true},
+		"wanted, and not there": {[]status.Replica{replica(old, true)}, wanted, false},
+	} {
+		r := status.Releases{Digest: wanted + "0123", Replicas: tt.replicas}
+		if got := keepsTo(r, tt.of); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// TestSamePlace refuses to go back to where the data is not.
+func TestSamePlace(t *testing.T) {
+	at := func(pairs ...string) target {
+		plain := map[string]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			plain[stacks.Project+":"+pairs[i]] = pairs[i+1]
+		}
+		return target{file: project.StackFile{Config: program.Config{Plain: plain}}}
+	}
+
+	here := at("target", "docker", "registry", "a.example.com")
+	if err := samePlace(here, at("target", "docker"), deploy.Update{}); err != nil {
+		t.Error(err)
+	}
+	for _, there := range []target{
+		at("target", "kubernetes"),
+		at("target", "docker", "kubernetes", `{"namespace": "chat"}`),
+	} {
+		err := samePlace(here, there, deploy.Update{Number: 3})
+		if err == nil || !strings.HasPrefix(err.Error(), "3 was on another target or cluster") {
+			t.Errorf("%v: %v", there.file.Config.Plain, err)
+		}
+	}
+}

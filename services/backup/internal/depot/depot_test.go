@@ -1,0 +1,143 @@
+package depot_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/backup/internal/depot"
+	"github.com/codexcontinue/codexcontinue/services/backup/internal/depottest"
+	"github.com/codexcontinue/codexcontinue/test/storage"
+)
+
+// failing reads a text, and then fails.
+type failing struct{ io.Reader }
+
+var errBroken = errors.New("the source broke")
+
+func (f failing) Read(b []byte) (int, error) {
+	n, err := f.Reader.Read(b)
+	if errors.Is(err, io.EOF) {
+		err = errBroken
+	}
+	return n, err
+}
+
+// TestDepot writes, replaces, reads, lists and removes files, of which some take several parts.
+func TestDepot(t *testing.T) {
+	for name, open := range map[string]func(testing.TB) depot.Depot{
+		"directory": depottest.Directory, "bucket": depottest.Bucket,
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, d := t.Context(), open(t)
+			large := bytes.Repeat([]byte("0123456789abcdef"), 33<<16) // 33 MiB
+			for name, content := range map[string][]byte{"large": large, "empty": {}, "small": []byte("x")} {
+				if err := d.Create(ctx, name, bytes.NewReader(content)); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				f, err := d.Open(ctx, name)
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				got, err := io.ReadAll(f)
+				if err != nil || !bytes.Equal(got, content) {
+					t.Errorf("%s has %d bytes, %v", name, len(got), err)
+				}
+				f.Close()
+			}
+
+			if err := d.Create(ctx, "small", strings.NewReader("y")); err != nil {
+				t.Fatal(err)
+			}
+			for _, content := range []io.Reader{
+				failing{strings.NewReader("half of it")}, failing{bytes.NewReader(large)},
+			} {
+				if err := d.Create(ctx, "broken", content); !errors.Is(err, errBroken) {
+					t.Errorf("a source that fails: %v", err)
+				}
+			}
+			if _, err := d.Open(ctx, "broken"); !errors.Is(err, depot.ErrNotFound) {
+				t.Errorf("what broke: %v", err)
+			}
+
+			names, err := d.List(ctx)
+			slices.Sort(names)
+			if want := []string{"empty", "large", "small"}; err != nil || !slices.Equal(names, want) {
+				t.Errorf("there are %q, %v", names, err)
+			}
+			for range 2 {
+				if err := d.Remove(ctx, "large"); err != nil {
+					t.Error(err)
+				}
+			}
+			if names, err := d.List(ctx); len(names) != 2 {
+				t.Errorf("there are %q, %v", names, err)
+			}
+		})
+	}
+}
+
+// TestBucketRefused says what is wrong with the settings.
+func TestBucketRefused(t *testing.T) {
+	s := storage.Start(t, "127.0.0.1")
+	for name, tt := range map[string]struct {
+		change func(*depot.BucketOptions)
+		want   string
+	}{
+		"key":       {func(o *depot.BucketOptions) { o.AccessKey = "other" }, "correct backup.s3.accessKey"},
+		"secret":    {func(o *depot.BucketOptions) { o.SecretKey = "other" }, "backupSecretKey"},
+		"bucket":    {func(o *depot.BucketOptions) { o.Bucket = "other" }, "make it, or correct backup.s3.bucket"},
+		"authority": {func(o *depot.BucketOptions) { o.Authorities = nil }, "certificate"},
+		"nobody":    {func(o *depot.BucketOptions) { o.URL = "https://127.0.0.1:1" }, "refused"},
+	} {
+		o := depottest.Options(s)
+		tt.change(&o)
+		b, err := depot.NewBucket(o, "prod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		_, err = b.List(ctx)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), s.SecretKey) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDirectory: a directory that is not there is refused, and what was left unfinished goes.
+func TestDirectory(t *testing.T) {
+	root := t.TempDir()
+	if _, err := depot.NewDirectory(filepath.Join(root, "none"), "prod"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+
+	d, err := depot.NewDirectory(root, "prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, age := range map[string]time.Duration{".unfinished-1": 48 * time.Hour, ".unfinished-2": 0} {
+		path := filepath.Join(root, "prod", name)
+		at := time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Clean(); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(root, "prod", ".unfinished-*"))
+	if err != nil || len(left) != 1 || filepath.Base(left[0]) != ".unfinished-2" {
+		t.Errorf("left are %q, %v", left, err)
+	}
+	if info, err := os.Stat(filepath.Join(root, "prod")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}

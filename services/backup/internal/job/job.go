@@ -1,0 +1,381 @@
+// Package job makes backups of a stack, checks them, and drops those that need not be kept.
+//
+// A backup is there when its summary is, which is written last. A process that ends meanwhile leaves
+// a file without one, which Prune removes a day later.
+package job
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/codexcontinue/codexcontinue/services/backup/archive"
+	"github.com/codexcontinue/codexcontinue/services/backup/internal/depot"
+	"github.com/codexcontinue/codexcontinue/services/backup/internal/keep"
+)
+
+// Options are what a Job works with.
+type Options struct {
+	Stack      string
+	Depot      depot.Depot
+	Recipients []string
+	Keys       []age.Recipient // those of Recipients
+	Keep       keep.Rule
+
+	// Parts are what a backup has, in this order.
+	Parts []Part
+
+	// Audit reads who did what; it is nil where that is not recorded.
+	Audit Audit
+
+	Log *slog.Logger
+	Now func() time.Time
+}
+
+// Part writes a part of a backup.
+type Part struct {
+	Name  string
+	Write func(ctx context.Context, to io.Writer) error
+}
+
+// Job makes backups.
+type Job struct {
+	Options
+
+	mu   sync.Mutex // is held while something is written
+	seen journal
+}
+
+// New returns a job.
+func New(o Options) *Job { return &Job{Options: o} }
+
+// Create makes a backup, reads it again, and drops those that need not be kept, but for those that
+// stay names, such as one that is about to be restored. The erasures of before come first: a backup
+// is never without those that it needs.
+func (j *Job) Create(
+	ctx context.Context, stay ...string,
+) (name string, s archive.Summary, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.writeErasures(ctx); err != nil {
+		return "", s, err
+	}
+
+	begun := j.Now().UTC().Truncate(time.Millisecond)
+	name = archive.Name(begun)
+	if s, err = j.write(ctx, name, begun); err != nil {
+		return "", s, j.failed(name, err)
+	}
+
+	if err := j.compare(ctx, name, s); err != nil {
+		return "", s, j.failed(name, err)
+	}
+
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err == nil {
+		err = j.Depot.Create(ctx, archive.SummaryFile(name), strings.NewReader(string(b)+"\n"))
+	}
+	if err != nil {
+		return "", s, j.failed(name, err)
+	}
+
+	j.Log.InfoContext(ctx, "backup", "name", name, "bytes", s.Bytes,
+		"took", s.Ended.Sub(s.Begun).Round(time.Millisecond).String())
+	if err := j.prune(ctx, stay); err != nil {
+		return name, s, fmt.Errorf("%s is there, but older ones cannot be dropped: %w", name, err)
+	}
+	return name, s, nil
+}
+
+// failed removes what there is of a backup, and returns the error.
+func (j *Job) failed(name string, err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	// The summary goes first: who wrote it may not know that it is there.
+	for _, file := range []string{archive.SummaryFile(name), archive.File(name)} {
+		if left := j.Depot.Remove(ctx, file); left != nil {
+			err = fmt.Errorf("%w; it is left half-made: %w", err, left)
+		}
+	}
+	return fmt.Errorf("backup %s: %w", name, err)
+}
+
+// write writes the backup's file.
+func (j *Job) write(
+	ctx context.Context, name string, begun time.Time,
+) (s archive.Summary, err error) {
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		s, err = j.fill(ctx, w, begun)
+		_ = w.CloseWithError(err)
+		done <- err
+	}()
+
+	err = j.Depot.Create(ctx, archive.File(name), r)
+	_ = r.CloseWithError(err) // what is not read any more is not made any more
+	if cause := <-done; cause != nil && !errors.Is(cause, io.ErrClosedPipe) {
+		err = cause
+	}
+	return s, err
+}
+
+func (j *Job) fill(ctx context.Context, to io.Writer, begun time.Time) (archive.Summary, error) {
+	w, err := archive.NewWriter(to, j.Keys)
+	if err != nil {
+		return archive.Summary{}, err
+	}
+
+	for _, p := range j.Parts {
+		err := w.Part(p.Name, func(to io.Writer) error { return p.Write(ctx, to) })
+		if err != nil {
+			return archive.Summary{}, err
+		}
+	}
+
+	ended := j.Now().UTC().Truncate(time.Millisecond)
+	s, err := w.Close(archive.Manifest{Stack: j.Stack, Begun: begun, Ended: ended})
+	s.Recipients = j.Recipients
+	return s, err
+}
+
+// compare reads the backup's file, which must be what was written.
+func (j *Job) compare(ctx context.Context, name string, s archive.Summary) error {
+	f, err := j.Depot.Open(ctx, archive.File(name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+
+	sum := sha256.New()
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return fmt.Errorf("read it again: %w", err)
+	}
+
+	if got := hex.EncodeToString(sum.Sum(nil)); n != s.Bytes || got != s.SHA256 {
+		return fmt.Errorf("it is damaged: it has %d bytes with the SHA-256 %s, and was written with "+
+			"%d and %s", n, got, s.Bytes, s.SHA256)
+	}
+	return nil
+}
+
+// Verify reads a backup, and compares it with its summary.
+func (j *Job) Verify(ctx context.Context, name string) error {
+	s, err := j.summary(ctx, name)
+	if err == nil {
+		err = j.compare(ctx, name, s)
+	}
+	if err != nil {
+		return fmt.Errorf("backup %s: %w", name, err)
+	}
+	return nil
+}
+
+// Backup is a backup that is there.
+type Backup struct {
+	Name string `json:"name"`
+	archive.Summary
+}
+
+// List returns the backups, the last one first.
+func (j *Job) List(ctx context.Context) ([]Backup, error) {
+	files, err := j.files(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	list := []Backup{}
+	for _, f := range whole(files) {
+		s, err := j.summary(ctx, f.stem)
+		if errors.Is(err, depot.ErrNotFound) {
+			continue // it has just been dropped
+		}
+		if err != nil {
+			return nil, fmt.Errorf("backup %s: %w", f.stem, err)
+		}
+		list = append(list, Backup{f.stem, s})
+	}
+	return list, nil
+}
+
+// Last returns when the last backup was begun; zero if there is none. One of the future, as of a
+// clock that was ahead, does not count: none would be due until then.
+func (j *Job) Last(ctx context.Context) (time.Time, error) {
+	files, err := j.files(ctx)
+	for _, f := range whole(files) {
+		if !j.future(f) {
+			return f.at, err
+		}
+	}
+	return time.Time{}, err
+}
+
+// future reports whether the file is of a time that has not come yet.
+func (j *Job) future(f file) bool { return f.at.After(j.Now().Add(Overlap)) }
+
+// maxSummary bounds a summary in bytes.
+const maxSummary = 64 << 10
+
+func (j *Job) summary(ctx context.Context, name string) (s archive.Summary, err error) {
+	f, err := j.Depot.Open(ctx, archive.SummaryFile(name))
+	if err != nil {
+		return s, err
+	}
+	defer f.Close()
+
+	b, err := io.ReadAll(io.LimitReader(f, maxSummary))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("its summary: %w", err)
+	}
+	return s, nil
+}
+
+// file is a file of the depot.
+type file struct {
+	name, stem string
+	kind       archive.Kind
+	at         time.Time
+}
+
+// files returns the files that this package writes, the last one first.
+func (j *Job) files(ctx context.Context) ([]file, error) {
+	names, err := j.Depot.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	var list []file
+	for _, name := range names {
+		kind, stem, at := archive.Parse(name)
+		if kind != archive.Other {
+			list = append(list, file{name, stem, kind, at})
+		}
+	}
+	slices.SortFunc(list, func(a, b file) int {
+		return cmp.Or(b.at.Compare(a.at), cmp.Compare(a.name, b.name))
+	})
+	return list, nil
+}
+
+// whole returns the summaries of the backups that have both of their files.
+func whole(files []file) []file {
+	sealed := map[string]bool{}
+	for _, f := range files {
+		sealed[f.stem] = sealed[f.stem] || f.kind == archive.Sealed
+	}
+	return slices.DeleteFunc(slices.Clone(files), func(f file) bool {
+		return f.kind != archive.Sum || !sealed[f.stem]
+	})
+}
+
+// halfMade is how long one of a backup's two files stays without the other: another process may be
+// writing it.
+const halfMade = 24 * time.Hour
+
+// Prune drops what need not be kept.
+func (j *Job) Prune(ctx context.Context) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.prune(ctx, nil)
+}
+
+// prune is Prune, but for the backups that stay names. Those of the future stay as well, and take no
+// other's place.
+func (j *Job) prune(ctx context.Context, stay []string) error {
+	files, err := j.files(ctx)
+	if err != nil {
+		return err
+	}
+
+	all := whole(files)
+	there := map[string]bool{}
+	for _, f := range all {
+		there[f.stem] = true
+	}
+
+	all = slices.DeleteFunc(all, j.future)
+	times := make([]time.Time, len(all))
+	for i, f := range all {
+		times[i] = f.at
+	}
+	oldest := j.Now()
+	for i, stays := range j.Keep.Keeps(times) {
+		if stays || slices.Contains(stay, all[i].stem) {
+			oldest = all[i].at
+			continue
+		}
+		// The summary goes first: what is left without one is half-made.
+		for _, name := range []string{
+			archive.SummaryFile(all[i].stem), archive.File(all[i].stem),
+		} {
+			if err := j.Depot.Remove(ctx, name); err != nil {
+				return err
+			}
+		}
+		j.Log.InfoContext(ctx, "backup dropped", "name", all[i].stem)
+	}
+
+	return j.pruneOthers(ctx, files, there, oldest)
+}
+
+// pruneOthers drops what no backup since the oldest one needs: erasures of before it, and states but
+// for the last one of before it. there are the backups that were whole.
+func (j *Job) pruneOthers(
+	ctx context.Context, files []file, there map[string]bool, oldest time.Time,
+) error {
+	stateKept := false
+	for _, f := range files {
+		before := f.at.Before(oldest)
+		drop := false
+		switch f.kind {
+		case archive.Sealed, archive.Sum:
+			drop = !there[f.stem] && j.Now().Sub(f.at) > halfMade
+		case archive.Gone:
+			drop = f.at.Before(oldest.Add(-Overlap))
+		case archive.Settings:
+			drop = before && stateKept
+			stateKept = stateKept || before
+		}
+		if !drop {
+			continue
+		}
+		if err := j.Depot.Remove(ctx, f.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutState keeps what the program that provisions knows of the stack.
+func (j *Job) PutState(ctx context.Context, s archive.State) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s.Time = j.Now().UTC().Truncate(time.Millisecond)
+	return j.seal(ctx, archive.StateFile(s.Time), s)
+}
+
+// seal writes a file with the value, for the recipients.
+func (j *Job) seal(ctx context.Context, name string, value any) error {
+	r, w := io.Pipe()
+	go func() { _ = w.CloseWithError(archive.SealJSON(w, j.Keys, value)) }()
+	err := j.Depot.Create(ctx, name, r)
+	_ = r.CloseWithError(err)
+	return err
+}

@@ -1,0 +1,392 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/services/backup/archive"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/storage"
+)
+
+// TestBackupDrill loses a stack of an engine with its volumes, and has it back from a directory.
+func TestBackupDrill(t *testing.T) {
+	enabled(t)
+	t.Parallel()
+	const stack, site = "e2e-backup", "http://127.0.0.1:41080"
+	c := newCheckout(t)
+	c.remove(t, stack)
+	directory := t.TempDir()
+	if err := os.Chmod(directory, 0o777); err != nil { // the service's user is nobody's here
+		t.Fatal(err)
+	}
+
+	d := newDrill(t, c, stack, filepath.Join(directory, stack), func() string { return site })
+	c.settings(t, stack, "overlay: prod\nportOffset: 33000\nmodel: {base: tiny}\n"+
+		"signIn: {accounts: true}\n"+collections+"}\n"+d.backups("directory: "+directory))
+	c.usePulumi(t, stack)
+	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
+	c.secret(t, stack, "codexcontinue:redisPassword", "what-the-backups-say")
+	d.run(t, func() { c.must(t, 20*time.Minute, "bin/codexctl", "up", stack) })
+	checkHardening(t, c.containers(t, stack), false)
+	noChanges(t, c, stack)
+	c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
+	noChanges(t, c, stack)
+	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// TestKubernetesBackupDrill loses a stack of a cluster with its claims, and has it back from a storage
+// of S3.
+func TestKubernetesBackupDrill(t *testing.T) {
+	kubeconfig, containerd := clusterWanted(t)
+	const stack = "e2e-cluster-backup"
+	c := newCheckout(t)
+	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
+	n.more = []string{stacks.Knowledge, stacks.Backup}
+	c.ownWeights(t)
+	u, err := url.Parse(n.config.Host) // at this machine's address, which pods reach
+	if err != nil {
+		t.Fatal(err)
+	}
+	if net.ParseIP(u.Hostname()) == nil {
+		t.Fatalf("the API server is at %s, which is no address", n.config.Host)
+	}
+	s := storage.Start(t, u.Hostname())
+	ca, err := os.ReadFile(s.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	d := newDrill(t, c, stack, filepath.Join(s.Dir, storage.Bucket, stack),
+		func() string { return c.url(t, stack) })
+	c.settings(t, stack, "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n"+
+		behindGateway+"signIn: {accounts: true}\n"+collections+"}\n"+
+		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}, knowledge-data: {size: 1Gi}}\n"+
+		d.backups(fmt.Sprintf("s3: {url: %q, bucket: %s, accessKey: %s, ca: %q}", s.URL,
+			storage.Bucket, s.AccessKey, ca)))
+	c.usePulumi(t, stack)
+	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
+	c.secret(t, stack, "codexcontinue:redisPassword", "what-the-backups-say")
+	c.secret(t, stack, "codexcontinue:backupSecretKey", s.SecretKey)
+	d.run(t, func() { upServes(t, c, n, stack, "--load", "--into", "containerd="+containerd) })
+	noChanges(t, c, stack)
+	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// drill is what a stack has, and what becomes of it.
+type drill struct {
+	c     *checkout
+	stack string
+	files string // where the backups' files are on this machine
+	site  func() string
+	key   string // the file of the identity
+	to    string // its public key
+}
+
+func newDrill(t *testing.T, c *checkout, stack, files string, site func() string) *drill {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "backup.key")
+	if err := os.WriteFile(key, []byte(id.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &drill{c, stack, files, site, key, id.Recipient().String()}
+}
+
+// backups returns the setting, with the place.
+func (d *drill) backups(place string) string {
+	return fmt.Sprintf("backup: {recipients: [%s], every: 24h, keep: {last: 20}, %s}", d.to, place)
+}
+
+// conversation is one that was there, as the API gives it.
+type conversation struct {
+	id   string
+	body []byte
+	at   time.Time // when it was whole
+}
+
+// asks asks a question in a conversation of its own.
+func (d *drill) asks(t *testing.T, who *person, question string) conversation {
+	t.Helper()
+	x, err := d.tries(t, who, question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// tries is asks for a goroutine of its own.
+func (d *drill) tries(t *testing.T, who *person, question string) (x conversation, err error) {
+	message, err := json.Marshal(map[string]string{"message": question})
+	if err != nil {
+		return x, err
+	}
+	said, err := ask(t.Context(), who.client(), http.MethodPost, who.site+"/api/chat", message)
+	id := conversationID.FindSubmatch(said)
+	if err != nil || id == nil || !bytes.Contains(said, []byte("event: done")) {
+		return x, fmt.Errorf("%q: %w, %s", question, err, said)
+	}
+	x.id, x.at = string(id[1]), time.Now()
+	x.body, err = d.reads(t, who, x.id)
+	return x, err
+}
+
+func (d *drill) reads(t *testing.T, who *person, id string) ([]byte, error) {
+	return ask(t.Context(), who.client(), http.MethodGet, who.site+"/api/conversations/"+id, nil)
+}
+
+// ids returns those of all conversations of the person.
+func (d *drill) ids(t *testing.T, who *person) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for q := (url.Values{"limit": {"100"}}); ; {
+		b, err := ask(t.Context(), who.client(), http.MethodGet,
+			who.site+"/api/conversations?"+q.Encode(), nil)
+		var page struct {
+			Conversations []struct{ ID string }
+			Next          string
+		}
+		if err == nil {
+			err = json.Unmarshal(b, &page)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range page.Conversations {
+			all[x.ID] = true
+		}
+		if page.Next == "" {
+			return all
+		}
+		q.Set("cursor", page.Next)
+	}
+}
+
+// has fails the test unless the person has the conversations, to the letter, and no others but some
+// that may be there.
+func (d *drill) has(t *testing.T, who *person, want []conversation, maybe map[string]bool) {
+	t.Helper()
+	there, missing := d.ids(t, who), 0
+	for _, x := range want {
+		b, err := d.reads(t, who, x.id)
+		if err != nil || !bytes.Equal(b, x.body) || !there[x.id] {
+			missing++
+			t.Errorf("%s: %v\n%s\nwas\n%s", x.id, err, b, x.body)
+		}
+		delete(there, x.id)
+	}
+	for id := range there {
+		if !maybe[id] {
+			t.Errorf("%s has %s, which was not there", who.name, id)
+		}
+	}
+	t.Logf("of %d conversations of %s %d are there, to the letter", len(want), who.name,
+		len(want)-missing)
+}
+
+// backup makes a backup, and returns when it was begun.
+func (d *drill) backup(t *testing.T) (name string, begun time.Time) {
+	t.Helper()
+	name = strings.TrimSpace(d.c.must(t, 5*time.Minute, "bin/codexctl", "backup", "create", d.stack))
+	kind, _, begun := archive.Parse(archive.File(name))
+	if kind != archive.Sealed {
+		t.Fatalf("backup create says %q", name)
+	}
+	return name, begun
+}
+
+func (d *drill) restore(t *testing.T, words ...string) string {
+	t.Helper()
+	args := append([]string{"restore", d.stack, "--yes", "--identity", d.key}, words...)
+	start := time.Now()
+	out, said, err := d.c.run(t, 15*time.Minute, "bin/codexctl", args...)
+	if err != nil {
+		t.Fatalf("restore: %v\n%s\n%s", err, out, said)
+	}
+	t.Logf("restored in %s:\n%s", time.Since(start).Round(time.Second/10), said)
+	return out + said
+}
+
+func (d *drill) run(t *testing.T, up func()) {
+	t.Helper()
+	up()
+	ada := d.c.invite(t, d.stack, d.site(), "ada", "--admin")
+	bob := ada.invite(t, "bob")
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, visits), []byte(visit), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.c.must(t, time.Minute, "bin/codexctl", "knowledge", "add", d.stack, "handbook",
+		filepath.Join(folder, visits))
+
+	var before []conversation
+	for i := range 10 {
+		before = append(before, d.asks(t, ada, fmt.Sprintf("What is the number %d?", i)))
+	}
+	d.asks(t, bob, "What is kept of me?")
+
+	// Somebody asks while the backup is made: what was whole before it is in it.
+	var meanwhile []conversation
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			x, err := d.tries(t, ada, fmt.Sprintf("What is asked meanwhile, %d?", n))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			meanwhile = append(meanwhile, x)
+		}
+	}()
+	time.Sleep(2 * time.Second)
+	first, begun := d.backup(t)
+	close(stop)
+	<-stopped
+	maybe := map[string]bool{}
+	var last time.Time
+	for _, x := range meanwhile {
+		if x.at.Before(begun) {
+			before, last = append(before, x), x.at
+		} else {
+			maybe[x.id] = true
+		}
+	}
+	t.Logf("%d conversations were whole before the backup began, the last one %s before; %d came later",
+		len(before), begun.Sub(last).Round(time.Millisecond), len(maybe))
+
+	d.c.must(t, time.Minute, "bin/codexctl", "backup", "verify", d.stack)
+	d.c.must(t, time.Minute, "bin/codexctl", "backup", "verify", d.stack, first, "--identity", d.key)
+	d.unreadable(t, "What is the number", "handbook", "ada")
+
+	// The service writes down who was erased before it ends with the stack.
+	d.c.must(t, time.Minute, "bin/codexctl", "user", "erase", "--stack", d.stack, "--yes", "bob")
+	d.state(t)
+
+	d.c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", d.stack)
+	up()
+	d.restore(t, first)
+	ada = ada.at(t, d.site())
+	d.has(t, ada, before, maybe)
+	d.erased(t, bob)
+	if list := d.c.must(t, time.Minute, "bin/codexctl", "knowledge", "list", d.stack, "handbook"); !strings.Contains(list, visits) {
+		t.Errorf("the documents are\n%s", list)
+	}
+	d.c.must(t, time.Minute, "bin/codexctl", "audit", d.stack, "--verify")
+	d.again(t, ada, before, maybe)
+}
+
+var deletedAgain = regexp.MustCompile(`done again since the backup: [1-9][0-9]* delete`)
+
+// again restores into the stack that runs: what was deleted since stays deleted, what came since is
+// gone, and the audit goes on.
+func (d *drill) again(t *testing.T, ada *person, before []conversation, maybe map[string]bool) {
+	t.Helper()
+	name, _ := d.backup(t)
+	deleted := before[0]
+	_, err := ask(t.Context(), ada.client(), http.MethodDelete,
+		ada.site+"/api/conversations/"+deleted.id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.asks(t, ada, "What came after the backup?")
+	records := d.records(t)
+
+	// Acts of shortly before the backup are done again as well: clocks may differ.
+	if said := d.restore(t, name); !deletedAgain.MatchString(said) {
+		t.Error("the deletion was not done again")
+	}
+	ada = ada.at(t, d.site())
+	d.has(t, ada, before[1:], maybe)
+	after := d.records(t)
+	if len(after) < len(records) || strings.Join(after[:len(records)], "\n") != strings.Join(records, "\n") {
+		t.Errorf("of %d records of the audit there are %d, or others", len(records), len(after))
+	}
+	d.c.must(t, time.Minute, "bin/codexctl", "audit", d.stack, "--verify")
+}
+
+// records returns the audit's records.
+func (d *drill) records(t *testing.T) []string {
+	t.Helper()
+	out := d.c.must(t, time.Minute, "bin/codexctl", "audit", d.stack, "--json")
+	return strings.Fields(strings.TrimSpace(out))
+}
+
+// erased fails the test if there is anything of the person.
+func (d *drill) erased(t *testing.T, who *person) {
+	t.Helper()
+	if list := d.c.must(t, time.Minute, "bin/codexctl", "user", "list", "--stack", d.stack); strings.Contains(list, who.name) {
+		t.Errorf("%s is there again:\n%s", who.name, list)
+	}
+	resp, err := who.client().Get(d.site() + "/api/conversations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		t.Errorf("%s is signed in again", who.name)
+	}
+}
+
+// unreadable fails the test if a file of the backups has one of the texts.
+func (d *drill) unreadable(t *testing.T, texts ...string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(d.files, "*"))
+	if err != nil || len(files) < 3 {
+		t.Fatalf("there are the files %q, %v", files, err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range texts {
+			if bytes.Contains(b, []byte(text)) {
+				t.Errorf("%s has %q in the clear", file, text)
+			}
+		}
+	}
+}
+
+// state gets the settings and the state back, which are those that there are.
+func (d *drill) state(t *testing.T) {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "found")
+	d.c.must(t, time.Minute, "bin/codexctl", "backup", "state", d.stack, folder, "--from", d.files,
+		"--identity", d.key)
+	settings := "Pulumi." + d.stack + ".yaml"
+	got, err := os.ReadFile(filepath.Join(folder, settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(d.c.path(settings))
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the settings are others, %v", err)
+	}
+	state, err := os.ReadFile(filepath.Join(folder, "state.json"))
+	if err != nil || !bytes.Contains(state, []byte(`"resources"`)) ||
+		bytes.Contains(state, []byte("what-the-backups-say")) {
+		t.Errorf("the state is none, or has a secret in the clear: %v", err)
+	}
+}
