@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -85,22 +86,51 @@ func TestRotation(t *testing.T) {
 	noChanges(t, l.checkout, stack)
 	l.checkout.keepsIn(t, stack)
 	l.start(dockerURL, l.members(t, stack, dockerURL, lookers+writers)...)
-	for _, password := range []string{"staple-battery-horse-correct", "battery-correct-staple"} {
-		l.must(t, time.Minute, "bin/codexctl", "certificates", "rotate", stack)
-		l.password(password)
-		l.run.EdgeAway(true)
-		l.mark("certificates and password of Redis")
-		l.up()
-		l.done()
-		said := l.must(t, time.Minute, "bin/codexctl", "audit", stack, "--verify")
-		if !strings.Contains(said, "are as they were written") ||
-			!strings.Contains(said, "redisPassword was changed") {
-			t.Errorf("the audit after a rotation: %s", said)
-		}
-	}
-
+	l.run.EdgeAway(true) // an engine has one
+	l.rotates("staple-battery-horse-correct")
+	l.rotates("battery-correct-staple")
 	l.end()
 	l.down()
+}
+
+// TestKubernetesRotation does so on a cluster, whose services speak TLS with each other.
+func TestKubernetesRotation(t *testing.T) {
+	kubeconfig, containerd := clusterWanted(t)
+	const stack = "e2e-cluster-rotation"
+	inCluster(t, kubeconfig, kubernetes.Namespace(stack))
+	settings := "overlay: prod\ninternalTLS: true\ntarget: kubernetes\n" +
+		"model: {base: ./tiny.gguf, parallel: 32}\n" + behindGateway +
+		"signIn: {accounts: true}\n" +
+		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"
+	l := newLoaded(t, stack, settings, func(c *checkout) {
+		c.ownWeights(t)
+		c.continuing(t)
+		// As in TestKubernetesLoad.
+		edit(t, c, "stacks/base.go", "CPU: 4000, Memory: 8 * GiB", "CPU: 1000, Memory: 8 * GiB")
+	}, "--load", "--into", "containerd="+containerd)
+	l.refused = 10 * time.Second
+
+	url := l.url(t, stack)
+	l.start(url, l.members(t, stack, url, lookers+writers)...)
+	l.rotates("staple-battery-horse-correct")
+	l.end()
+	l.down()
+}
+
+// rotates replaces every certificate and the password of Redis at once.
+func (l *loaded) rotates(password string) {
+	t := l.t
+	t.Helper()
+	l.must(t, time.Minute, "bin/codexctl", "certificates", "rotate", l.stack)
+	l.password(password)
+	l.mark("certificates and password of Redis")
+	l.up()
+	l.done()
+	said := l.must(t, time.Minute, "bin/codexctl", "audit", l.stack, "--verify")
+	if !strings.Contains(said, "are as they were written") ||
+		!strings.Contains(said, "redisPassword was changed") {
+		t.Errorf("the audit after a rotation: %s", said)
+	}
 }
 
 // keepsIn keeps what is for a container of the private network on the machine: while an edge starts
