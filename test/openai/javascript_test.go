@@ -15,15 +15,22 @@ import (
 // modulesVariable names the folder in whose node_modules OpenAI's client for JavaScript is.
 const modulesVariable = "CODEXCONTINUE_OPENAI_JS"
 
-// TestJavaScript asks with the official client for JavaScript.
-func TestJavaScript(t *testing.T) {
-	node, modules := peers.Find(t, "openai-js", "node"), os.Getenv(modulesVariable)
+// javascript returns the path of Node.js, and the folder with the modules. Without them the test is
+// skipped.
+func javascript(t *testing.T) (node, modules string) {
+	t.Helper()
+	node, modules = peers.Find(t, "openai-js", "node"), os.Getenv(modulesVariable)
 	if _, err := os.Stat(filepath.Join(modules, "node_modules", "openai")); err != nil ||
 		modules == "" {
 		peers.Missing(t, "openai-js",
 			errors.New(modulesVariable+" names no folder where test/peers/build.sh openai-js was"))
 	}
+	return node, modules
+}
 
+// TestJavaScript asks with the official client for JavaScript.
+func TestJavaScript(t *testing.T) {
+	node, modules := javascript(t)
 	s := start(t)
 	out, err := exec.CommandContext(t.Context(), node, "testdata/client.mjs", s.gate+"/v1", s.key,
 		modules, tinymodel.Answer, tinymodel.Filling, tinymodel.LoopToken).CombinedOutput()

@@ -9,8 +9,9 @@
 # The programs of the cluster, which test/cluster/cluster.sh runs, lie in a folder of their own,
 # cluster/bin.
 #
-# openai-js is OpenAI's client for JavaScript. npm installs it, as test/openai/javascript pins it, into
-# a folder of its own, openai-js, which CODEXCONTINUE_OPENAI_JS is to name.
+# openai-js is OpenAI's client for JavaScript, and Qwen Code, a coding agent. npm installs them, as
+# test/openai/javascript pins them, into a folder of its own, openai-js, which CODEXCONTINUE_OPENAI_JS
+# is to name.
 #
 # CODEXCONTINUE_TEST_CACHE names the cache (default:
 # ${XDG_CACHE_HOME:-~/.cache}/codexcontinue-test).
@@ -140,7 +141,7 @@ install_openai_js() {
 	fi
 	mkdir -p "$out"
 	cp "$root"/test/openai/javascript/package*.json "$out/"
-	if ! npm ci --prefix "$out" --ignore-scripts --no-audit --no-fund >"$cache/openai-js.log" 2>&1; then
+	if ! npm ci --prefix "$out" --ignore-scripts --omit=optional --no-audit --no-fund >"$cache/openai-js.log" 2>&1; then
 		tail -n 20 "$cache/openai-js.log" >&2
 		fail "openai-js: npm failed; the whole log is $cache/openai-js.log"
 	fi
