@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -302,7 +303,9 @@ func (i *instance) metric(line string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			i.t.Fatalf("/metrics never says %s", line)
+			name, _, _ := strings.Cut(line, "{")
+			said := regexp.MustCompile("(?m)^"+regexp.QuoteMeta(name)+".*").FindAllString(string(b), -1)
+			i.t.Fatalf("/metrics never says %s, but %q", line, said)
 		}
 	}
 }

@@ -340,7 +340,8 @@ func (j *job) read(body io.Reader, admit func(), anew bool) *fault {
 				return &fault{problem: problem.New(http.StatusBadGateway,
 					"The model service ended the answer in an unknown way: %v", err)}
 			}
-			j.done, j.doneData = c.Done, data
+			j.done.Store(c.Done)
+			j.doneData = data
 			return nil
 		}
 	}

@@ -60,8 +60,9 @@ type job struct {
 	left           time.Duration
 	resumed        bool // ml was asked for the answer before
 	cannotContinue bool // ml takes no text so far
-	done           *mlapi.Done
 	doneData       []byte
+
+	done atomic.Pointer[mlapi.Done] // is read by the goroutine that writes to the store
 
 	// The fields below belong to the goroutine that writes to the store.
 
@@ -369,14 +370,15 @@ func (j *job) ended(state string) {
 	args := []any{"state", state, "generation", j.g.ID, "conversation", j.g.ConversationID,
 		"model", j.model, "bytes", j.textStored, "first_ms", wire.Milliseconds(j.firstToken),
 		"ms", wire.Milliseconds(time.Since(j.started))}
-	if state == backendapi.MessageComplete && j.done != nil {
-		j.m.metrics.tokens.WithLabelValues("prompt").Add(float64(j.done.PromptTokens))
-		j.m.metrics.tokens.WithLabelValues("answer").Add(float64(j.done.Tokens))
-		args = append(args, "tokens", j.done.Tokens)
+	done := j.done.Load()
+	if state == backendapi.MessageComplete && done != nil {
+		j.m.metrics.tokens.WithLabelValues("prompt").Add(float64(done.PromptTokens))
+		j.m.metrics.tokens.WithLabelValues("answer").Add(float64(done.Tokens))
+		args = append(args, "tokens", done.Tokens)
 	}
 
 	j.m.log.InfoContext(j.detached, "answer", args...)
-	j.m.record(j.detached, j.g, state, j.model, j.textStored, j.done)
+	j.m.record(j.detached, j.g, state, j.model, j.textStored, done)
 }
 
 // holdLease renews the lease until the job is over, and ends the job if somebody else has ended the

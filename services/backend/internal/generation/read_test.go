@@ -155,7 +155,7 @@ func TestCountsTokens(t *testing.T) {
 		m, count := alone(t)
 		j := newJob(t.Context(), m, store.Generation{}, "m", nil)
 		j.ended(state) // of an ml that did not count
-		j.done = &mlapi.Done{Tokens: 5, PromptTokens: 7}
+		j.done.Store(&mlapi.Done{Tokens: 5, PromptTokens: 7})
 		j.ended(state)
 		if got := count("backend_tokens_total", "answer"); got != want {
 			t.Errorf("%s: %v tokens, want %v", state, got, want)

@@ -381,7 +381,8 @@ func TestClaim(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 
-	for range 2 { // also when the new one is gone as well
+	refused := func() {
+		t.Helper()
 		for name, err := range map[string]error{
 			"append": s.Append(t.Context(), old.Generation, 6, "x"), "think": s.Think(t.Context(),
 				old.Generation, 2, "x"),
@@ -397,7 +398,10 @@ func TestClaim(t *testing.T) {
 				t.Errorf("%s of the old writer: %v", name, err)
 			}
 		}
+	}
 
+	for range 2 { // also when the new one is gone as well
+		refused()
 		if err := redis.Client(t).HSet(t.Context(), "generation:"+old.ID, "expires",
 			1).Err(); err != nil {
 			t.Fatal(err)
@@ -412,6 +416,7 @@ func TestClaim(t *testing.T) {
 		Data: []byte("{}"), State: backendapi.MessageComplete}); err != nil {
 		t.Error(err)
 	}
+	refused() // it was not this one that was stopped
 
 	if names, text := events(t, s, old.Generation); text != "so far, on" ||
 		names[len(names)-1] != backendapi.EventDone {

@@ -14,6 +14,7 @@ if state == 'ended' then
   -- An instance of a former version, which knows no reasoning and no sources, leaves them.
   redis.call('DEL', text, thinking)
   redis.call('HDEL', generation, 'found')
+  if ARGV[10] ~= '' and writer(generation, ARGV[10]) == -1 then return 'superseded' end
   return 'already'
 end
 if not state and not current then return 'missing' end

@@ -20,12 +20,12 @@ local function touch(conversation, messages, list, usage, id, now, ttl)
   keep(ttl, conversation, messages, list, usage, conversation .. ':ratings')
 end
 
--- writer returns 1 when the writer with the fencing token may write the answer, 0 when the answer
--- has ended, and -1 when another writer has taken it over.
+-- writer returns 1 when the writer with the fencing token may write the answer, -1 when another
+-- writer has taken it over, also if that has ended it, and 0 when the answer has ended else.
 local function writer(generation, fence)
   local state, current = unpack(redis.call('HMGET', generation, 'state', 'fence'))
-  if state ~= 'running' then return 0 end
   if current and current ~= fence then return -1 end
+  if state ~= 'running' then return 0 end
   return 1
 end
 
