@@ -24,6 +24,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
+func TestMain(m *testing.M) { ollamatest.Main(m) }
+
 // serving is the service as a process would run it.
 type serving struct {
 	t       *testing.T

@@ -303,7 +303,7 @@ func (i *instance) metric(line string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			name, _, _ := strings.Cut(line, "{")
+			name := line[:strings.IndexAny(line, "{ ")]
 			said := regexp.MustCompile("(?m)^"+regexp.QuoteMeta(name)+".*").FindAllString(string(b), -1)
 			i.t.Fatalf("/metrics never says %s, but %q", line, said)
 		}

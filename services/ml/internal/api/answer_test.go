@@ -22,6 +22,8 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
+func TestMain(m *testing.M) { ollamatest.Main(m) }
+
 // TestThinking: the reasoning is passed on as such, is no text, and is a sign of life.
 func TestThinking(t *testing.T) {
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
