@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -175,6 +176,7 @@ func (a *App) asEarlier(
 	if err != nil {
 		return target{}, fmt.Errorf("stack %s: %w", t.file.Name, err)
 	}
+	to = sourced(list, to)
 	if err := readable(list, to); err != nil {
 		return target{}, err
 	}
@@ -285,9 +287,9 @@ func samePlace(now, then target, to deploy.Update) error {
 		return err
 	}
 
-	type place struct{ target, context, namespace, domain string }
-	of := func(s stacks.Settings) place {
-		return place{string(s.Target), s.Kubernetes.Context, s.Kubernetes.Namespace, s.Kubernetes.Domain}
+	type where struct{ target, context, namespace, domain string }
+	of := func(s stacks.Settings) where {
+		return where{string(s.Target), s.Kubernetes.Context, s.Kubernetes.Namespace, s.Kubernetes.Domain}
 	}
 	if of(a) != of(b) {
 		return fmt.Errorf("%d was on another target or cluster than the stack is now, where its data "+
@@ -295,7 +297,45 @@ func samePlace(now, then target, to deploy.Update) error {
 			to.Number, stacks.Project)
 	}
 
+	has, err := now.database()
+	if err != nil {
+		return err
+	}
+	had, err := then.database()
+	if err != nil {
+		return err
+	}
+	if has != had {
+		return fmt.Errorf("%d kept what people write in %s, and the stack does in %s now: a rollback "+
+			"moves no data: set %s:redis by hand and run up, if you mean to leave it", to.Number, had,
+			has, stacks.Project)
+	}
+
 	return nil
+}
+
+// database says which Redis the stack has, without how it signs in there.
+func (t target) database() (string, error) {
+	plain, _ := t.file.Config.Own()
+	s, err := stacks.DecodeSettings(map[string]string{"redis": cmp.Or(plain["redis"], "{}")}, nil)
+	if err != nil {
+		return "", err
+	}
+	if s.Redis == nil || s.Redis.URL == "" {
+		return "its own Redis", nil
+	}
+
+	at, err := url.Parse(s.Redis.URL)
+	if err != nil {
+		return "", fmt.Errorf("%s:redis.url: %w", stacks.Project, err)
+	}
+	hosts := []string{at.Host}
+	if list := slices.Concat(s.Redis.Sentinels, s.Redis.Cluster); len(list) > 0 {
+		hosts = slices.Sorted(slices.Values(list)) // they take the place of the URL's
+	}
+	return fmt.Sprintf("the Redis %s%s/%s", strings.Join(hosts, ","),
+		strings.TrimSuffix(" "+s.Redis.Master, " "),
+		cmp.Or(strings.Trim(at.Path, "/"), "0")), nil
 }
 
 // makes reports whether the stack's Modelfile makes the version of the model.
@@ -433,34 +473,35 @@ func replaceSettings(t target, file string) error {
 }
 
 // checkRollback looks, before an up that has an earlier release's images, whether they are there and
-// read what is stored. It completes what the history will have of it.
+// read what is stored. It completes what the history will have of it, and reports whether the stack
+// is rolled back.
 func (a *App) checkRollback(
 	ctx context.Context, t target, s *deploy.Session, p platform, stack stacks.Stack,
 	made *deploy.Release,
-) error {
+) (bool, error) {
 	back, err := t.rolledBack()
 	if err != nil || back == nil {
-		return err
+		return false, err
 	}
 
 	list, err := s.History(ctx)
 	if err != nil {
-		return a.explainError(err, t.name)
+		return true, a.explainError(err, t.name)
 	}
 
 	a.say("images and model are those of %d (%s), not what the sources make: `codexctl rollback "+
 		"--end %s` ends that", back.To, back.Revision, t.name)
-	made.Rollback = back.To
 	i := slices.IndexFunc(list, func(u deploy.Update) bool {
-		return u.Number == back.To && isRelease(u) && u.Release.Revision == back.Revision
+		return u.Number == back.To && isRelease(u) && sourced(list, u).Release.Revision == back.Revision
 	})
 	if i < 0 {
 		a.say("%s: this state has no such release, so nobody knows whether its images read what is "+
 			"stored", rollbackKey)
 	} else {
 		if err := readable(list, list[i]); err != nil {
-			return err
+			return true, err
 		}
+		made.Rollback = back.To
 		for name := range back.Images {
 			if _, ok := made.Data[name]; ok {
 				made.Data[name] = format(list[i].Release, name)
@@ -468,7 +509,7 @@ func (a *App) checkRollback(
 		}
 	}
 
-	return a.keptImages(ctx, stack, p, back.Revision)
+	return true, a.keptImages(ctx, stack, p, back.Revision)
 }
 
 // offerRollback returns the error of an up that failed, once it has said how to go back.

@@ -74,6 +74,11 @@ func TestEarlier(t *testing.T) {
 				made(3, "succeeded", "c"), made(2, "succeeded", "b")},
 			0, 2, "",
 		},
+		"over one whose release is of another state": {
+			[]deploy.Update{made(3, "succeeded", "c"), with(made(2, "succeeded", "b"), 9),
+				made(1, "succeeded", "a")},
+			0, 1, "",
+		},
 		"over others": {
 			[]deploy.Update{plain(5, "refresh"), made(4, "succeeded", "b"), plain(3, "destroy"),
 				plain(2, "update"), made(1, "succeeded", "a")},
@@ -101,6 +106,32 @@ func TestEarlier(t *testing.T) {
 		}
 		if err != nil || got.Number != tt.want {
 			t.Errorf("%s: %d, %v, want %d", name, got.Number, err, tt.want)
+		}
+	}
+}
+
+// TestSourced finds the sources of images that were kept over several rollbacks.
+func TestSourced(t *testing.T) {
+	of := func(u deploy.Update, revision string) deploy.Update {
+		u.Release.Revision = revision
+		return u
+	}
+	list := []deploy.Update{
+		of(with(made(6, "succeeded", "f"), 9), "of-6"), of(with(made(5, "succeeded", "e"), 4), "of-5"),
+		of(with(made(4, "succeeded", "d"), 1), "of-4"), {Number: 3, Kind: "refresh"},
+		of(made(2, "failed", "b"), "of-2"), of(made(1, "succeeded", "a"), "of-1"),
+	}
+
+	for number, want := range map[int]string{1: "of-1", 2: "of-2", 4: "of-1", 5: "of-1", 6: "of-6"} {
+		u := list[len(list)-number]
+		before := *u.Release
+		got := sourced(list, u)
+		if got.Release.Revision != want || got.Number != number ||
+			got.Release.Rollback != before.Rollback {
+			t.Errorf("%d: %+v, want %s", number, got.Release, want)
+		}
+		if !cmp.Equal(before, *u.Release) {
+			t.Errorf("%d: the list has been changed", number)
 		}
 	}
 }
@@ -396,6 +427,30 @@ func TestSamePlace(t *testing.T) {
 		err := samePlace(here, there, deploy.Update{Number: 3})
 		if err == nil || !strings.HasPrefix(err.Error(), "3 was on another target or cluster") {
 			t.Errorf("%v: %v", there.file.Config.Plain, err)
+		}
+	}
+
+	const master = `"sentinels": ["a:26379", "b:26379"], "master": "chat"`
+	for _, tt := range []struct {
+		now, then string
+		moved     bool
+	}{
+		{`{}`, `{"fsync":"always"}`, false},
+		{`{"fsync":"always"}`, `{"fsync":"everysec"}`, false},
+		{`{}`, `{"url":"redis://a:6379/0"}`, true},
+		{`{"url":"redis://a:6379/0"}`, `{"fsync":"always"}`, true},
+		{`{"url":"redis://a:6379/0"}`, `{"url":"redis://b:6379/0"}`, true},
+		{`{"url":"redis://a:6379/0"}`, `{"url":"redis://a:6379/1"}`, true},
+		{`{"url":"redis://a:6379"}`, `{"url":"rediss://chat@a:6379/0"}`, false},
+		{`{"url":"redis://x/0",` + master + `}`, `{"url":"redis://y/0",` + master + `}`, false},
+		{`{"url":"redis://x/0",` + master + `}`, `{"url":"redis://x/0","cluster":["a:26379"]}`, true},
+	} {
+		err := samePlace(at("redis", tt.now), at("redis", tt.then), deploy.Update{Number: 3})
+		if moved := err != nil; moved != tt.moved {
+			t.Errorf("from %s to %s: %v", tt.now, tt.then, err)
+		}
+		if tt.moved && !strings.Contains(err.Error(), "a rollback moves no data: set codexcontinue:redis") {
+			t.Error(err)
 		}
 	}
 }
