@@ -48,7 +48,9 @@ the commit that "history" shows:
 
   git worktree add ../earlier REVISION
   make -C ../earlier build
-  ../earlier/bin/codexctl -C ../earlier images build STACK`,
+  ../earlier/bin/codexctl -C ../earlier images build STACK
+
+or by "images push" with a registry, "images load" on a cluster without one.`,
 		Args: rollbackArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			number := 0
@@ -114,7 +116,7 @@ func (a *App) rollback(ctx context.Context, name string, number int, o rollbackO
 	if o.end {
 		after, err = a.ended(ctx, t, s, dir)
 	} else {
-		after, err = a.asEarlier(ctx, t, s, p, number, dir)
+		after, err = a.asEarlier(ctx, t, s, p, number, o.up.load, dir)
 	}
 	if err != nil {
 		return err
@@ -138,20 +140,24 @@ func (a *App) rollback(ctx context.Context, name string, number int, o rollbackO
 		return err
 	}
 
-	a.say("%s: written. Keep it: it is part of what the stack is now.", t.file.Path)
+	a.say("%s: written", t.file.Path)
 	// The model goes first where it can, in a moment: nothing then tries to make another serve.
 	now, err := a.target(name)
 	if err == nil {
 		err = a.serveEarlier(ctx, now)
 	}
 	if err != nil {
-		a.say("%v", err)
+		a.say("%v; that is tried again after the up", err)
 	}
 
 	if err := a.up(ctx, name, o.up); err != nil {
+		a.say("%[1]s is written, and the stack is not all that it says: `codexctl up %[2]s` goes on.\n"+
+			"To have it as before, `git checkout %[1]s`, if it was committed, and `codexctl up %[2]s`.",
+			t.file.Path, name)
 		return err
 	}
 
+	a.say("%s is part of what the stack is now: keep it.", t.file.Path)
 	switch {
 	case o.up.noWait:
 		a.say("The model was not waited for: the next `codexctl up %s` has the version serve that "+
@@ -165,7 +171,7 @@ func (a *App) rollback(ctx context.Context, name string, number int, o rollbackO
 
 // asEarlier returns the target with the settings that make the stack what it was, in a file in dir.
 func (a *App) asEarlier(
-	ctx context.Context, t target, s *deploy.Session, p platform, number int, dir string,
+	ctx context.Context, t target, s *deploy.Session, p platform, number int, load bool, dir string,
 ) (target, error) {
 	list, err := s.History(ctx)
 	if err != nil {
@@ -208,7 +214,7 @@ func (a *App) asEarlier(
 		}
 	}
 
-	images, err := a.earlierImages(ctx, stack, p, to)
+	images, err := a.earlierImages(ctx, t, stack, p, to, load)
 	if err != nil {
 		return target{}, err
 	}
@@ -449,27 +455,7 @@ func replaceSettings(t target, file string) error {
 	if err != nil {
 		return err
 	}
-
-	info, err := os.Stat(t.file.Path)
-	if err != nil {
-		return err
-	}
-
-	next, err := os.CreateTemp(filepath.Dir(t.file.Path), ".settings-")
-	if err != nil {
-		return err
-	}
-
-	_, err = next.Write(b)
-	err = errors.Join(err, next.Chmod(info.Mode().Perm()), next.Close())
-	if err == nil {
-		err = os.Rename(next.Name(), t.file.Path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(next.Name()))
-	}
-
-	return nil
+	return replaceFile(t.file.Path, b)
 }
 
 // checkRollback looks, before an up that has an earlier release's images, whether they are there and

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -319,18 +321,58 @@ func TestKeptIsNotOwn(t *testing.T) {
 	}
 }
 
-// TestImageGone says how an image is made again where that can be.
+// TestImageGone says how an image is made again where that can be, and put where the stack has its
+// own.
 func TestImageGone(t *testing.T) {
-	for revision, want := range map[string]string{
-		"39a7f76":       "git worktree add ../earlier 39a7f76",
-		"39a7f76-dirty": "in no commit: choose another release",
-		"unknown":       "in no commit: choose another release",
+	const registry = "registry.example.com"
+	for _, tt := range []struct {
+		revision, registry string
+		on                 platform
+		want               string
+	}{
+		{"39a7f76", "", &onEngine{}, "git worktree add ../earlier 39a7f76"},
+		{"39a7f76", "", &onEngine{}, "-C ../earlier images build prod"},
+		{"39a7f76", "", &onCluster{}, "-C ../earlier images load prod"},
+		{"39a7f76", registry, &onCluster{}, "-C ../earlier images push prod"},
+		{"39a7f76-dirty", "", &onEngine{}, "in no commit: choose another release"},
+		{"unknown", "", &onEngine{}, "in no commit: choose another release"},
 	} {
-		err := imageGone("ml", 41, revision, "prod", os.ErrNotExist)
-		if !strings.Contains(err.Error(), want) ||
+		stack := stacks.Stack{Name: "prod", Registry: tt.registry}
+		err := imageGone("ml", 41, tt.revision, stack, tt.on, goneError("gone"))
+		if !strings.Contains(err.Error(), tt.want) ||
 			!strings.HasPrefix(err.Error(), "services.ml: the image of 41 cannot be had: ") {
-			t.Errorf("%s: %v", revision, err)
+			t.Errorf("%+v: %v", tt, err)
 		}
+	}
+
+	err := imageGone("ml", 41, "39a7f76", stacks.Stack{Name: "prod"}, &onEngine{}, os.ErrPermission)
+	if !errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "make it again") {
+		t.Error(err)
+	}
+}
+
+// TestRegistryThatRefuses takes no image for gone of which the registry says nothing.
+func TestRegistryThatRefuses(t *testing.T) {
+	status := http.StatusUnauthorized
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/v2/") {
+			return
+		}
+		w.WriteHeader(status)
+	}))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+
+	_, err := inRegistry(t.Context(), host, "codexcontinue/ml:0123456789ab")
+	if _, gone := errors.AsType[goneError](err); gone || err == nil ||
+		!strings.Contains(err.Error(), "log in with `docker login "+host+"`") {
+		t.Error(err)
+	}
+
+	status = http.StatusNotFound
+	_, err = inRegistry(t.Context(), host, "codexcontinue/ml:0123456789ab")
+	if _, gone := errors.AsType[goneError](err); !gone {
+		t.Error(err)
 	}
 }
 
