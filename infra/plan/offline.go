@@ -49,6 +49,14 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	return OfConfig(ctx, root, stack, config, o)
+}
+
+// OfConfig is Of with the config in the place of what the files have, which it may change.
+func OfConfig(
+	ctx context.Context, root, stack string, config program.Config, o OfOptions,
+) (Plan, error) {
+	var err error
 	if o.Target != "" {
 		config.Plain[stacks.Project+":target"] = string(o.Target)
 	}

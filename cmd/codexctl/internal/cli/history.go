@@ -130,7 +130,12 @@ func (a *App) release(ctx context.Context, t target, stack stacks.Stack) (deploy
 		r.Images[x.Service] = x.Ref
 	}
 
-	return r, nil
+	back, err := t.rolledBack()
+	if err == nil && back != nil && back.Model != "" {
+		r.Model = stack.Model.Name + ":" + back.Model
+	}
+
+	return r, err
 }
 
 // settingsDigest returns the SHA-256 of the stack's settings file in hex.

@@ -90,31 +90,26 @@ func (a *App) provideImages(
 	}
 
 	list, err := ownImages(stack, t.project.Root)
-	if err != nil {
+	if err != nil || len(list) == 0 {
 		return err
 	}
-	eng, err := a.localEngine(ctx, t)
-	if err != nil {
+	if len(stack.Platforms) > 1 {
+		_, err := a.pushMissing(ctx, t, list)
 		return err
 	}
-	defer eng.Close()
 
-	var missing []images.Image
-	for _, x := range list {
-		has, err := imageThere(ctx, eng, stack, x)
+	has := images.InRegistry
+	if stack.Registry == "" {
+		eng, err := a.localEngine(ctx, t)
 		if err != nil {
 			return err
 		}
-		if !has {
-			missing = append(missing, x)
-		}
+		defer eng.Close()
+		has = eng.HasImage
 	}
-
-	if len(stack.Platforms) > 1 {
-		return a.makeImages(ctx, t, eng, missing)
-	}
-	if len(missing) == 0 {
-		return nil
+	missing, err := missingOf(ctx, list, has)
+	if err != nil || len(missing) == 0 {
+		return err
 	}
 
 	known, err := s.Resources(ctx)
@@ -130,14 +125,39 @@ func (a *App) provideImages(
 	return nil
 }
 
-// imageThere reports whether the stack's registry, or the engine if it has none, has the image.
-func imageThere(
-	ctx context.Context, eng *engine.Engine, stack stacks.Stack, x images.Image,
-) (bool, error) {
-	if stack.Registry != "" {
-		return images.InRegistry(ctx, x.Ref)
+// missingOf returns the images of which has says that they are not there.
+func missingOf(
+	ctx context.Context, list []images.Image,
+	has func(ctx context.Context, ref string) (bool, error),
+) ([]images.Image, error) {
+	var missing []images.Image
+	for _, x := range list {
+		there, err := has(ctx, x.Ref)
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			missing = append(missing, x)
+		}
 	}
-	return eng.HasImage(ctx, x.Ref)
+	return missing, nil
+}
+
+// pushMissing builds the images that their registry lacks and pushes them. It returns how many. It
+// needs an engine only for these.
+func (a *App) pushMissing(ctx context.Context, t target, list []images.Image) (int, error) {
+	missing, err := missingOf(ctx, list, images.InRegistry)
+	if err != nil || len(missing) == 0 {
+		return 0, err
+	}
+
+	eng, err := a.localEngine(ctx, t)
+	if err != nil {
+		return 0, err
+	}
+	defer eng.Close()
+
+	return len(missing), a.makeImages(ctx, t, eng, missing)
 }
 
 // makeImages builds the images and pushes them to the stack's registry.
@@ -203,26 +223,9 @@ func (a *App) pushImages(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	eng, err := a.localEngine(ctx, t)
+	pushed, err := a.pushMissing(ctx, t, list)
 	if err != nil {
 		return err
-	}
-	defer eng.Close()
-
-	pushed := 0
-	for _, x := range list {
-		has, err := images.InRegistry(ctx, x.Ref)
-		if err != nil {
-			return err
-		}
-		if has {
-			continue
-		}
-
-		if err := a.makeImages(ctx, t, eng, []images.Image{x}); err != nil {
-			return err
-		}
-		pushed++
 	}
 
 	a.say("%d images pushed to %s, %d were there", pushed, stack.Registry, len(list)-pushed)
@@ -249,9 +252,17 @@ func (a *App) listImages(name string) error {
 }
 
 func (a *App) buildImages(ctx context.Context, name string) error {
-	t, _, list, err := a.imagesOf(name)
+	t, stack, list, err := a.imagesOf(name)
 	if err != nil {
 		return err
+	}
+	if stack.Registry != "" {
+		list = slices.DeleteFunc(list, func(x images.Image) bool {
+			if x.Kept {
+				a.say("%s is left to %s, which has it from an earlier release", x.Ref, stack.Registry)
+			}
+			return x.Kept
+		})
 	}
 
 	eng, err := a.localEngine(ctx, t)

@@ -1,14 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -133,28 +134,32 @@ func upstreamOf(root, name string) ([]string, error) {
 	return refs, nil
 }
 
-// outdated prints what the lock and the registries say of the references.
+// outdated prints what the lock and the registries say of the references. One that does not answer
+// does not hide the others.
 func (a *App) outdated(ctx context.Context, lock stacks.Lock, refs []string) error {
-	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "IMAGE\tLOCKED\tNOW\tNEWER TAG")
+	rows := [][]string{{"IMAGE", "LOCKED", "NOW", "NEWER TAG"}}
 	found := false
+	var errs []error
 	for _, ref := range refs {
+		locked, _ := lock.Find(ref)
 		now, err := images.Resolve(ctx, ref)
-		if err != nil {
-			return err
+		var newer string
+		if err == nil {
+			newer, err = images.Newer(ctx, ref)
 		}
-		newer, err := images.Newer(ctx, ref)
 		if err != nil {
-			return err
+			errs = append(errs, err)
+			rows = append(rows, []string{ref, short(locked), "cannot be asked", "-"})
+			continue
 		}
 
-		locked, _ := lock.Find(ref)
 		found = found || locked.Digest != now.Digest || newer != ""
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", ref, short(locked), short(now), orDash(newer))
+		rows = append(rows, []string{ref, short(locked), short(now), cmp.Or(newer, "-")})
 	}
 
-	if err := table.Flush(); err != nil {
-		return err
+	a.out.Table(rows, nil)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
 	}
 	if found {
 		return exitError{2}
@@ -168,7 +173,11 @@ func short(x stacks.LockedImage) string {
 	case x.Digest != "":
 		return abbreviated(x.Digest)
 	case len(x.IDs) > 0:
-		return "by its ID"
+		var ids []string
+		for _, platform := range slices.Sorted(maps.Keys(x.IDs)) {
+			ids = append(ids, abbreviated(x.IDs[platform]))
+		}
+		return "ID " + strings.Join(ids, ", ")
 	}
 	return "unknown"
 }
@@ -177,13 +186,6 @@ func short(x stacks.LockedImage) string {
 func abbreviated(digest string) string {
 	digest = strings.TrimPrefix(digest, "sha256:")
 	return digest[:min(shortDigest, len(digest))]
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
 
 func (a *App) updateLock(ctx context.Context, onEngine bool) error {
@@ -221,8 +223,10 @@ func (a *App) writeLock(
 			return err
 		}
 
+		before, _ := old.Find(ref)
+		now = completed(before, now)
 		lock.Images = append(lock.Images, now)
-		if before, ok := old.Find(ref); !ok || short(before) != short(now) {
+		if before.Digest != now.Digest || !maps.Equal(before.IDs, now.IDs) {
 			a.say("%s: %s, was %s", ref, short(now), short(before))
 			changed++
 		}
@@ -240,8 +244,30 @@ func (a *App) writeLock(
 	return nil
 }
 
-// replaceFile writes a file whole or not at all.
+// completed returns what an image is now with what was known before, and an engine cannot tell: the
+// other platforms of the same digest, and the IDs of the image on these.
+func completed(before, now stacks.LockedImage) stacks.LockedImage {
+	switch {
+	case now.Digest != "" && now.Digest == before.Digest && now.Platforms == nil:
+		now.Platforms = before.Platforms
+	case now.Digest == "" && before.Digest == "":
+		ids := maps.Clone(before.IDs)
+		if ids == nil {
+			ids = map[string]string{}
+		}
+		maps.Copy(ids, now.IDs)
+		now.IDs = ids
+	}
+	return now
+}
+
+// replaceFile writes a file whole or not at all, with the mode that it had.
 func replaceFile(name string, text []byte) error {
+	mode := os.FileMode(0o644)
+	if info, err := os.Stat(name); err == nil {
+		mode = info.Mode().Perm()
+	}
+
 	f, err := os.CreateTemp(filepath.Dir(name), ".codexctl-")
 	if err != nil {
 		return err
@@ -249,7 +275,7 @@ func replaceFile(name string, text []byte) error {
 	defer os.Remove(f.Name())
 
 	_, err = f.Write(text)
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), name)

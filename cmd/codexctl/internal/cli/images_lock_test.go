@@ -2,9 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -134,6 +138,87 @@ func TestLockFile(t *testing.T) {
 	}
 	if list, err := os.ReadDir(root); err != nil || len(list) != 1 {
 		t.Errorf("%d files are left, %v", len(list), err)
+	}
+}
+
+// TestLockByEngine keeps what the engine cannot tell: the other platforms of a digest, and the IDs of
+// an image on them.
+func TestLockByEngine(t *testing.T) {
+	root := t.TempDir()
+	digest := func(c string) string { return "sha256:" + strings.Repeat(c, 64) }
+	both := []string{"linux/amd64", "linux/arm64"}
+	was := func(tag, digest string, ids map[string]string) stacks.LockedImage {
+		x := stacks.LockedImage{Name: "x", Tag: tag, Digest: digest, IDs: ids}
+		if digest != "" {
+			x.Platforms = both
+		}
+		return x
+	}
+	ids := func(amd64 string) map[string]string {
+		return map[string]string{"linux/amd64": digest(amd64), "linux/arm64": digest("c")}
+	}
+	old := stacks.Lock{Images: []stacks.LockedImage{
+		was("same", digest("a"), nil), was("moved", digest("a"), nil), was("other-id", "", ids("a")),
+		was("same-id", "", ids("a")), was("loaded", digest("a"), nil),
+	}}
+	amd64 := map[string]string{"linux/amd64": digest("b")}
+	onEngine := map[string]stacks.LockedImage{
+		"same":     {Digest: digest("a")},
+		"moved":    {Digest: digest("b")},
+		"other-id": {IDs: amd64},
+		"same-id":  {IDs: map[string]string{"linux/amd64": digest("a")}},
+		"loaded":   {IDs: amd64},
+	}
+
+	var said bytes.Buffer
+	a := &App{err: console.New(&said, func(string) string { return "" })}
+	refs := []string{"x:same", "x:moved", "x:other-id", "x:same-id", "x:loaded"}
+	resolve := func(_ context.Context, ref string) (stacks.LockedImage, error) {
+		_, tag, _ := strings.Cut(ref, ":")
+		x := onEngine[tag]
+		x.Name, x.Tag = "x", tag
+		return x, nil
+	}
+	if err := a.writeLock(t.Context(), root, old, refs, resolve); err != nil {
+		t.Fatal(err)
+	}
+
+	lock, err := stacks.ReadLock(os.DirFS(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []stacks.LockedImage{
+		was("same", digest("a"), nil), {Name: "x", Tag: "moved", Digest: digest("b")},
+		was("other-id", "", ids("b")), was("same-id", "", ids("a")),
+		{Name: "x", Tag: "loaded", IDs: amd64},
+	} {
+		if got, _ := lock.Find(want.Ref()); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	if text := said.String(); !strings.Contains(text, "3 of 5 images changed") ||
+		!strings.Contains(text, "x:other-id: ID bbbbbbbbbbbb, cccccccccccc, was ID aaaaaaaaaaaa, c") {
+		t.Errorf("said:\n%s", text)
+	}
+}
+
+// TestOutdatedBesides shows what is known of the others where one registry does not answer.
+func TestOutdatedBesides(t *testing.T) {
+	at := peers.Registry(t)
+	digest := pushImage(t, at+"/redis:8.2.1")
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	silent := strings.TrimPrefix(gone.URL, "http://") + "/caddy:2.11.9"
+
+	var out bytes.Buffer
+	a := &App{out: console.New(&out, func(string) string { return "" })}
+	err := a.outdated(t.Context(), stacks.Lock{}, []string{silent, at + "/redis:8.2.1"})
+	if err == nil || !strings.Contains(err.Error(), silent) {
+		t.Errorf("the error is %v", err)
+	}
+	if text := out.String(); !strings.Contains(text, "cannot be asked") ||
+		!strings.Contains(text, abbreviated(digest)) {
+		t.Errorf("the table:\n%s", text)
 	}
 }
 

@@ -287,7 +287,7 @@ func (a *App) ollamasOnEngine(
 	err = a.ensureImages(ctx, t, eng, []images.Image{
 		{
 			Service: stacks.Ollama, Ref: c.Image, Build: server.Image.Build,
-			Platform: stack.Platform(),
+			Platform: stack.Platform(), Kept: server.Image.Kept != "",
 		},
 	})
 	if err != nil {

@@ -2,10 +2,14 @@ package cli
 
 import (
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -51,5 +55,44 @@ func TestSayNew(t *testing.T) {
 	}
 	if got, want := stderr.String(), "no pod\nrefused\nno pod\n"; got != want {
 		t.Errorf("it said %q, want %q", got, want)
+	}
+}
+
+// TestModelOfRolledBack fills the volume with the Ollama of the release that the stack has gone back
+// to, and builds none of other sources under its name.
+func TestModelOfRolledBack(t *testing.T) {
+	dir, _ := checkout(t, "prod", "config:\n  codexcontinue:redisPassword: {secure: AAAA}\n"+
+		"  codexcontinue:rollback: {to: 1, revision: 39a7f76, images: {ollama: \"codexcontinue/ollama:1\"}}\n")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.46")
+		switch path := r.URL.Path; {
+		case path == "/_ping":
+		case strings.HasSuffix(path, "/containers/json"):
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, "[]")
+		case strings.Contains(path, "/images/"):
+			http.Error(w, `{"message": "No such image"}`, http.StatusNotFound)
+		default:
+			http.Error(w, `{"message": "does not do `+path+`"}`, http.StatusNotImplemented)
+		}
+	}))
+	defer server.Close()
+	eng, err := engine.Connect(t.Context(),
+		engine.Host{URL: "tcp://" + strings.TrimPrefix(server.URL, "http://")}, "prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer eng.Close()
+
+	none := console.New(io.Discard, func(string) string { return "" })
+	a := &App{dir: dir, out: none, err: none}
+	on, stack, err := a.load("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = a.ollamasOnEngine(t.Context(), on, eng, stack, func(string, dialer) error { return nil })
+	if err == nil || !strings.Contains(err.Error(),
+		"codexcontinue/ollama:1: it is of an earlier release and no longer here") {
+		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,9 @@ the commit that "history" shows:
 
   git worktree add ../earlier REVISION
   make -C ../earlier build
-  ../earlier/bin/codexctl -C ../earlier images build STACK`,
+  ../earlier/bin/codexctl -C ../earlier images build STACK
+
+or by "images push" with a registry, "images load" on a cluster without one.`,
 		Args: rollbackArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			number := 0
@@ -113,7 +116,7 @@ func (a *App) rollback(ctx context.Context, name string, number int, o rollbackO
 	if o.end {
 		after, err = a.ended(ctx, t, s, dir)
 	} else {
-		after, err = a.asEarlier(ctx, t, s, p, number, dir)
+		after, err = a.asEarlier(ctx, t, s, p, number, o.up.load, dir)
 	}
 	if err != nil {
 		return err
@@ -137,20 +140,24 @@ func (a *App) rollback(ctx context.Context, name string, number int, o rollbackO
 		return err
 	}
 
-	a.say("%s: written. Keep it: it is part of what the stack is now.", t.file.Path)
+	a.say("%s: written", t.file.Path)
 	// The model goes first where it can, in a moment: nothing then tries to make another serve.
 	now, err := a.target(name)
 	if err == nil {
 		err = a.serveEarlier(ctx, now)
 	}
 	if err != nil {
-		a.say("%v", err)
+		a.say("%v; that is tried again after the up", err)
 	}
 
 	if err := a.up(ctx, name, o.up); err != nil {
+		a.say("%[1]s is written, and the stack is not all that it says: `codexctl up %[2]s` goes on.\n"+
+			"To have it as before, `git checkout %[1]s`, if it was committed, and `codexctl up %[2]s`.",
+			t.file.Path, name)
 		return err
 	}
 
+	a.say("%s is part of what the stack is now: keep it.", t.file.Path)
 	switch {
 	case o.up.noWait:
 		a.say("The model was not waited for: the next `codexctl up %s` has the version serve that "+
@@ -164,7 +171,7 @@ func (a *App) rollback(ctx context.Context, name string, number int, o rollbackO
 
 // asEarlier returns the target with the settings that make the stack what it was, in a file in dir.
 func (a *App) asEarlier(
-	ctx context.Context, t target, s *deploy.Session, p platform, number int, dir string,
+	ctx context.Context, t target, s *deploy.Session, p platform, number int, load bool, dir string,
 ) (target, error) {
 	list, err := s.History(ctx)
 	if err != nil {
@@ -175,6 +182,7 @@ func (a *App) asEarlier(
 	if err != nil {
 		return target{}, fmt.Errorf("stack %s: %w", t.file.Name, err)
 	}
+	to = sourced(list, to)
 	if err := readable(list, to); err != nil {
 		return target{}, err
 	}
@@ -206,7 +214,7 @@ func (a *App) asEarlier(
 		}
 	}
 
-	images, err := a.earlierImages(ctx, stack, p, to)
+	images, err := a.earlierImages(ctx, t, stack, p, to, load)
 	if err != nil {
 		return target{}, err
 	}
@@ -285,9 +293,9 @@ func samePlace(now, then target, to deploy.Update) error {
 		return err
 	}
 
-	type place struct{ target, context, namespace, domain string }
-	of := func(s stacks.Settings) place {
-		return place{string(s.Target), s.Kubernetes.Context, s.Kubernetes.Namespace, s.Kubernetes.Domain}
+	type where struct{ target, context, namespace, domain string }
+	of := func(s stacks.Settings) where {
+		return where{string(s.Target), s.Kubernetes.Context, s.Kubernetes.Namespace, s.Kubernetes.Domain}
 	}
 	if of(a) != of(b) {
 		return fmt.Errorf("%d was on another target or cluster than the stack is now, where its data "+
@@ -295,7 +303,45 @@ func samePlace(now, then target, to deploy.Update) error {
 			to.Number, stacks.Project)
 	}
 
+	has, err := now.database()
+	if err != nil {
+		return err
+	}
+	had, err := then.database()
+	if err != nil {
+		return err
+	}
+	if has != had {
+		return fmt.Errorf("%d kept what people write in %s, and the stack does in %s now: a rollback "+
+			"moves no data: set %s:redis by hand and run up, if you mean to leave it", to.Number, had,
+			has, stacks.Project)
+	}
+
 	return nil
+}
+
+// database says which Redis the stack has, without how it signs in there.
+func (t target) database() (string, error) {
+	plain, _ := t.file.Config.Own()
+	s, err := stacks.DecodeSettings(map[string]string{"redis": cmp.Or(plain["redis"], "{}")}, nil)
+	if err != nil {
+		return "", err
+	}
+	if s.Redis == nil || s.Redis.URL == "" {
+		return "its own Redis", nil
+	}
+
+	at, err := url.Parse(s.Redis.URL)
+	if err != nil {
+		return "", fmt.Errorf("%s:redis.url: %w", stacks.Project, err)
+	}
+	hosts := []string{at.Host}
+	if list := slices.Concat(s.Redis.Sentinels, s.Redis.Cluster); len(list) > 0 {
+		hosts = slices.Sorted(slices.Values(list)) // they take the place of the URL's
+	}
+	return fmt.Sprintf("the Redis %s%s/%s", strings.Join(hosts, ","),
+		strings.TrimSuffix(" "+s.Redis.Master, " "),
+		cmp.Or(strings.Trim(at.Path, "/"), "0")), nil
 }
 
 // makes reports whether the stack's Modelfile makes the version of the model.
@@ -409,58 +455,39 @@ func replaceSettings(t target, file string) error {
 	if err != nil {
 		return err
 	}
-
-	info, err := os.Stat(t.file.Path)
-	if err != nil {
-		return err
-	}
-
-	next, err := os.CreateTemp(filepath.Dir(t.file.Path), ".settings-")
-	if err != nil {
-		return err
-	}
-
-	_, err = next.Write(b)
-	err = errors.Join(err, next.Chmod(info.Mode().Perm()), next.Close())
-	if err == nil {
-		err = os.Rename(next.Name(), t.file.Path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(next.Name()))
-	}
-
-	return nil
+	return replaceFile(t.file.Path, b)
 }
 
 // checkRollback looks, before an up that has an earlier release's images, whether they are there and
-// read what is stored. It completes what the history will have of it.
+// read what is stored. It completes what the history will have of it, and reports whether the stack
+// is rolled back.
 func (a *App) checkRollback(
 	ctx context.Context, t target, s *deploy.Session, p platform, stack stacks.Stack,
 	made *deploy.Release,
-) error {
+) (bool, error) {
 	back, err := t.rolledBack()
 	if err != nil || back == nil {
-		return err
+		return false, err
 	}
 
 	list, err := s.History(ctx)
 	if err != nil {
-		return a.explainError(err, t.name)
+		return true, a.explainError(err, t.name)
 	}
 
 	a.say("images and model are those of %d (%s), not what the sources make: `codexctl rollback "+
 		"--end %s` ends that", back.To, back.Revision, t.name)
-	made.Rollback = back.To
 	i := slices.IndexFunc(list, func(u deploy.Update) bool {
-		return u.Number == back.To && isRelease(u) && u.Release.Revision == back.Revision
+		return u.Number == back.To && isRelease(u) && sourced(list, u).Release.Revision == back.Revision
 	})
 	if i < 0 {
 		a.say("%s: this state has no such release, so nobody knows whether its images read what is "+
 			"stored", rollbackKey)
 	} else {
 		if err := readable(list, list[i]); err != nil {
-			return err
+			return true, err
 		}
+		made.Rollback = back.To
 		for name := range back.Images {
 			if _, ok := made.Data[name]; ok {
 				made.Data[name] = format(list[i].Release, name)
@@ -468,7 +495,7 @@ func (a *App) checkRollback(
 		}
 	}
 
-	return a.keptImages(ctx, stack, p, back.Revision)
+	return true, a.keptImages(ctx, stack, p, back.Revision)
 }
 
 // offerRollback returns the error of an up that failed, once it has said how to go back.

@@ -2,25 +2,35 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // earlierImages returns the references of the release's images, for the services that the stack
-// still has. Those that were built have to be there, as nothing pulls or builds them.
+// still has. Those that were built have to be there, as nothing pulls or builds them. With load they
+// come from the local engine where the cluster pulls none.
 func (a *App) earlierImages(
-	ctx context.Context, stack stacks.Stack, p platform, to deploy.Update,
+	ctx context.Context, t target, stack stacks.Stack, p platform, to deploy.Update, load bool,
 ) (map[string]string, error) {
+	find := func(ref string) (string, error) { return findImage(ctx, stack, p, ref) }
+	if _, ok := p.(*onCluster); ok && load && stack.Registry == "" {
+		eng, err := a.localEngine(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		defer eng.Close()
+		find = func(ref string) (string, error) { return ref, onLocal(ctx, eng, ref) }
+	}
+
 	out := map[string]string{}
 	for _, service := range slices.Sorted(maps.Keys(to.Release.Images)) {
 		svc := stack.Service(service)
@@ -34,16 +44,16 @@ func (a *App) earlierImages(
 			continue
 		}
 
-		ref, err := findImage(ctx, stack, p, ref)
+		ref, err := find(ref)
 		if err != nil {
-			return nil, imageGone(service, to.Number, to.Release.Revision, stack.Name, err)
+			return nil, imageGone(service, to.Number, to.Release.Revision, stack, p, err)
 		}
 		out[service] = ref
 	}
 
 	for _, svc := range stack.Services {
 		if out[svc.Name] == "" {
-			a.say("%d has no image of %s, which stays as it is", to.Number, svc.Name)
+			a.say("%d has no image of %s: it has the one that the sources make", to.Number, svc.Name)
 		}
 	}
 
@@ -51,6 +61,7 @@ func (a *App) earlierImages(
 }
 
 // keptImages returns an error if an image is gone that the stack has kept from an earlier release.
+// Where only the nodes of a cluster know, it warns: they report their images late.
 func (a *App) keptImages(
 	ctx context.Context, stack stacks.Stack, p platform, revision string,
 ) error {
@@ -58,15 +69,28 @@ func (a *App) keptImages(
 		if svc.Image.Kept == "" {
 			continue
 		}
-		if _, err := findImage(ctx, stack, p, svc.Image.Kept); err != nil {
-			return imageGone(svc.Name, 0, revision, stack.Name, err)
+
+		_, err := findImage(ctx, stack, p, svc.Image.Kept)
+		if err == nil {
+			continue
 		}
+		err = imageGone(svc.Name, 0, revision, stack, p, err)
+		if _, ok := p.(*onCluster); !ok || stack.Registry != "" {
+			return err
+		}
+		a.say("%v", err)
 	}
 	return nil
 }
 
+// goneError says that an image is not where it was. Other errors of a search say nothing of it.
+type goneError string
+
+func (e goneError) Error() string { return string(e) }
+
 // findImage looks for an image that was built where the stack's containers are made of it. It
-// returns the reference to use: in a registry the digest, as up does.
+// returns the reference to use: in a registry the digest, as up does. It is a goneError if the image
+// is not there.
 func findImage(
 	ctx context.Context, stack stacks.Stack, p platform, ref string,
 ) (string, error) {
@@ -76,59 +100,76 @@ func findImage(
 
 	switch p := p.(type) {
 	case *onEngine:
-		has, err := p.HasImage(ctx, ref)
-		if err == nil && !has {
-			err = fmt.Errorf("the engine has no %s", ref)
-		}
-		return ref, err
+		return ref, onLocal(ctx, p.Engine, ref)
 	case *onCluster:
 		nodes, err := p.Nodes(ctx)
 		if err != nil {
 			return "", err
 		}
 		if has, sure := cluster.HasImage(nodes, ref); sure && !has {
-			return "", fmt.Errorf("not every node has %s", ref)
+			return "", goneError(fmt.Sprintf("not every node lists %s, which they do late (--load puts "+
+				"it there from this machine)", ref))
 		}
 	}
 
 	return ref, nil
 }
 
+// onLocal returns a goneError if the engine has no such image.
+func onLocal(ctx context.Context, eng *engine.Engine, ref string) error {
+	has, err := eng.HasImage(ctx, ref)
+	if err == nil && !has {
+		err = goneError("the engine has no " + ref)
+	}
+	return err
+}
+
 // inRegistry returns the image's reference without the registry, by the digest.
 func inRegistry(ctx context.Context, registry, ref string) (string, error) {
-	at, err := name.ParseReference(registry + "/" + ref)
-	if err != nil {
-		return "", fmt.Errorf("image %s: %w", ref, err)
+	digest, err := images.Digest(ctx, registry+"/"+ref)
+	switch {
+	case err != nil:
+		return "", err
+	case digest == "":
+		return "", goneError(registry + " has no " + ref)
 	}
 
-	found, err := remote.Head(at, remote.WithContext(ctx),
-		remote.WithAuthFromKeychain(authn.DefaultKeychain))
-	if err != nil {
-		return "", fmt.Errorf("%s does not give %s: %w", registry, ref, err)
-	}
-
-	repository, _, _ := strings.Cut(ref, "@")
+	repository := stacks.TagOf(ref)
 	if i := strings.LastIndex(repository, ":"); i > strings.LastIndex(repository, "/") {
 		repository = repository[:i]
 	}
-	return repository + "@" + found.Digest.String(), nil
+	return repository + "@" + digest, nil
 }
 
-// imageGone returns the error for an image that cannot be had, with how to make it again.
-func imageGone(service string, number int, revision, stack string, err error) error {
+// imageGone returns the error for an image that cannot be found, with how to make it again if it is
+// gone.
+func imageGone(
+	service string, number int, revision string, stack stacks.Stack, p platform, err error,
+) error {
 	of := ""
 	if number > 0 {
 		of = fmt.Sprintf("of %d ", number)
 	}
 
+	if _, gone := errors.AsType[goneError](err); !gone {
+		return fmt.Errorf("services.%s: whether the image %sis still there cannot be known: %w", service,
+			of, err)
+	}
+
 	at := fmt.Sprintf("services.%s: the image %scannot be had: %v", service, of, err)
 	if clean := strings.TrimSuffix(revision, "-dirty"); clean != revision || revision == "unknown" {
 		return fmt.Errorf("%s: it cannot be made again either, as its sources (%s) are in no commit: "+
-			"choose another release, `codexctl history %s`", at, revision, stack)
+			"choose another release, `codexctl history %s`", at, revision, stack.Name)
 	}
 
+	how := "build"
+	if stack.Registry != "" {
+		how = "push"
+	} else if _, ok := p.(*onCluster); ok {
+		how = "load"
+	}
 	return fmt.Errorf("%s: make it again from its sources, and put it where the others are:\n"+
 		"    git worktree add ../earlier %s\n"+
 		"    make -C ../earlier build\n"+
-		"    ../earlier/bin/codexctl -C ../earlier images build %s", at, revision, stack)
+		"    ../earlier/bin/codexctl -C ../earlier images %s %s", at, revision, how, stack.Name)
 }

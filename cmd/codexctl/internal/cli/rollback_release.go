@@ -44,7 +44,11 @@ func earlier(newestFirst []deploy.Update, number int) (deploy.Update, error) {
 			continue
 		}
 		if n := u.Release.Rollback; n > 0 { // it was a release before it
-			return numbered(newestFirst, n)
+			to, err := numbered(newestFirst, n)
+			if err != nil { // it is of another state
+				continue
+			}
+			return to, nil
 		}
 		if now.Result != succeeded || now.Release.Rollback > 0 || differs(u.Release, now.Release) {
 			return u, nil
@@ -73,6 +77,25 @@ func numbered(list []deploy.Update, number int) (deploy.Update, error) {
 	}
 
 	return list[i], nil
+}
+
+// sourced returns the update with the revision of the sources of its images. One that was made in a
+// rollback has recorded that of the checkout.
+func sourced(list []deploy.Update, u deploy.Update) deploy.Update {
+	r := *u.Release
+	for at := u.Number; ; {
+		i := slices.IndexFunc(list, func(of deploy.Update) bool {
+			return of.Number == r.Rollback && of.Number < at && isRelease(of)
+		})
+		if i < 0 {
+			break
+		}
+		at, r.Revision, r.Rollback = list[i].Number, list[i].Release.Revision, list[i].Release.Rollback
+	}
+
+	r.Rollback = u.Release.Rollback
+	u.Release = &r
+	return u
 }
 
 // differs reports whether two releases differ in what a rollback brings back.

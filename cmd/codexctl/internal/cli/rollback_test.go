@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -74,6 +76,11 @@ func TestEarlier(t *testing.T) {
 				made(3, "succeeded", "c"), made(2, "succeeded", "b")},
 			0, 2, "",
 		},
+		"over one whose release is of another state": {
+			[]deploy.Update{made(3, "succeeded", "c"), with(made(2, "succeeded", "b"), 9),
+				made(1, "succeeded", "a")},
+			0, 1, "",
+		},
 		"over others": {
 			[]deploy.Update{plain(5, "refresh"), made(4, "succeeded", "b"), plain(3, "destroy"),
 				plain(2, "update"), made(1, "succeeded", "a")},
@@ -101,6 +108,32 @@ func TestEarlier(t *testing.T) {
 		}
 		if err != nil || got.Number != tt.want {
 			t.Errorf("%s: %d, %v, want %d", name, got.Number, err, tt.want)
+		}
+	}
+}
+
+// TestSourced finds the sources of images that were kept over several rollbacks.
+func TestSourced(t *testing.T) {
+	of := func(u deploy.Update, revision string) deploy.Update {
+		u.Release.Revision = revision
+		return u
+	}
+	list := []deploy.Update{
+		of(with(made(6, "succeeded", "f"), 9), "of-6"), of(with(made(5, "succeeded", "e"), 4), "of-5"),
+		of(with(made(4, "succeeded", "d"), 1), "of-4"), {Number: 3, Kind: "refresh"},
+		of(made(2, "failed", "b"), "of-2"), of(made(1, "succeeded", "a"), "of-1"),
+	}
+
+	for number, want := range map[int]string{1: "of-1", 2: "of-2", 4: "of-1", 5: "of-1", 6: "of-6"} {
+		u := list[len(list)-number]
+		before := *u.Release
+		got := sourced(list, u)
+		if got.Release.Revision != want || got.Number != number ||
+			got.Release.Rollback != before.Rollback {
+			t.Errorf("%d: %+v, want %s", number, got.Release, want)
+		}
+		if !cmp.Equal(before, *u.Release) {
+			t.Errorf("%d: the list has been changed", number)
 		}
 	}
 }
@@ -288,18 +321,58 @@ func TestKeptIsNotOwn(t *testing.T) {
 	}
 }
 
-// TestImageGone says how an image is made again where that can be.
+// TestImageGone says how an image is made again where that can be, and put where the stack has its
+// own.
 func TestImageGone(t *testing.T) {
-	for revision, want := range map[string]string{
-		"39a7f76":       "git worktree add ../earlier 39a7f76",
-		"39a7f76-dirty": "in no commit: choose another release",
-		"unknown":       "in no commit: choose another release",
+	const registry = "registry.example.com"
+	for _, tt := range []struct {
+		revision, registry string
+		on                 platform
+		want               string
+	}{
+		{"39a7f76", "", &onEngine{}, "git worktree add ../earlier 39a7f76"},
+		{"39a7f76", "", &onEngine{}, "-C ../earlier images build prod"},
+		{"39a7f76", "", &onCluster{}, "-C ../earlier images load prod"},
+		{"39a7f76", registry, &onCluster{}, "-C ../earlier images push prod"},
+		{"39a7f76-dirty", "", &onEngine{}, "in no commit: choose another release"},
+		{"unknown", "", &onEngine{}, "in no commit: choose another release"},
 	} {
-		err := imageGone("ml", 41, revision, "prod", os.ErrNotExist)
-		if !strings.Contains(err.Error(), want) ||
+		stack := stacks.Stack{Name: "prod", Registry: tt.registry}
+		err := imageGone("ml", 41, tt.revision, stack, tt.on, goneError("gone"))
+		if !strings.Contains(err.Error(), tt.want) ||
 			!strings.HasPrefix(err.Error(), "services.ml: the image of 41 cannot be had: ") {
-			t.Errorf("%s: %v", revision, err)
+			t.Errorf("%+v: %v", tt, err)
 		}
+	}
+
+	err := imageGone("ml", 41, "39a7f76", stacks.Stack{Name: "prod"}, &onEngine{}, os.ErrPermission)
+	if !errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "make it again") {
+		t.Error(err)
+	}
+}
+
+// TestRegistryThatRefuses takes no image for gone of which the registry says nothing.
+func TestRegistryThatRefuses(t *testing.T) {
+	status := http.StatusUnauthorized
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/v2/") {
+			return
+		}
+		w.WriteHeader(status)
+	}))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+
+	_, err := inRegistry(t.Context(), host, "codexcontinue/ml:0123456789ab")
+	if _, gone := errors.AsType[goneError](err); gone || err == nil ||
+		!strings.Contains(err.Error(), "log in with `docker login "+host+"`") {
+		t.Error(err)
+	}
+
+	status = http.StatusNotFound
+	_, err = inRegistry(t.Context(), host, "codexcontinue/ml:0123456789ab")
+	if _, gone := errors.AsType[goneError](err); !gone {
+		t.Error(err)
 	}
 }
 
@@ -396,6 +469,30 @@ func TestSamePlace(t *testing.T) {
 		err := samePlace(here, there, deploy.Update{Number: 3})
 		if err == nil || !strings.HasPrefix(err.Error(), "3 was on another target or cluster") {
 			t.Errorf("%v: %v", there.file.Config.Plain, err)
+		}
+	}
+
+	const master = `"sentinels": ["a:26379", "b:26379"], "master": "chat"`
+	for _, tt := range []struct {
+		now, then string
+		moved     bool
+	}{
+		{`{}`, `{"fsync":"always"}`, false},
+		{`{"fsync":"always"}`, `{"fsync":"everysec"}`, false},
+		{`{}`, `{"url":"redis://a:6379/0"}`, true},
+		{`{"url":"redis://a:6379/0"}`, `{"fsync":"always"}`, true},
+		{`{"url":"redis://a:6379/0"}`, `{"url":"redis://b:6379/0"}`, true},
+		{`{"url":"redis://a:6379/0"}`, `{"url":"redis://a:6379/1"}`, true},
+		{`{"url":"redis://a:6379"}`, `{"url":"rediss://chat@a:6379/0"}`, false},
+		{`{"url":"redis://x/0",` + master + `}`, `{"url":"redis://y/0",` + master + `}`, false},
+		{`{"url":"redis://x/0",` + master + `}`, `{"url":"redis://x/0","cluster":["a:26379"]}`, true},
+	} {
+		err := samePlace(at("redis", tt.now), at("redis", tt.then), deploy.Update{Number: 3})
+		if moved := err != nil; moved != tt.moved {
+			t.Errorf("from %s to %s: %v", tt.now, tt.then, err)
+		}
+		if tt.moved && !strings.Contains(err.Error(), "a rollback moves no data: set codexcontinue:redis") {
+			t.Error(err)
 		}
 	}
 }

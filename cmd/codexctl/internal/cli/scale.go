@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -72,12 +74,12 @@ func (a *App) scale(
 			stacks.Project, service, s.Min, s.Max)
 	}
 
-	if err := t.allows(service, replicas); err != nil {
+	// As up will, of the settings that are not written yet.
+	planned, err := t.scaled(ctx, service, replicas)
+	if err != nil {
 		return err
 	}
-
-	// As up will, and no rule asks how many replicas there are beyond what is allowed.
-	if err := a.holdPolicy(ctx, name); err != nil {
+	if err := a.refuseViolations(planned); err != nil {
 		return err
 	}
 
@@ -112,14 +114,17 @@ func (a *App) scale(
 	return a.up(ctx, name, o)
 }
 
-// allows returns an error if the stack with that many replicas cannot be provisioned,
-// before anything is written.
-func (t target) allows(service string, replicas int) error {
-	plain, secret := t.file.Config.Own()
+// scaled plans the stack with that many replicas of the service. It is an error if that cannot be
+// provisioned.
+func (t target) scaled(ctx context.Context, service string, replicas int) (plan.Plan, error) {
+	key := stacks.Project + ":services"
+	config := program.Config{
+		Plain: maps.Clone(t.file.Config.Plain), Secret: t.file.Config.Secret,
+	}
 	services := map[string]map[string]any{}
-	if text := plain["services"]; text != "" {
+	if text := config.Plain[key]; text != "" {
 		if err := json.Unmarshal([]byte(text), &services); err != nil {
-			return fmt.Errorf("%s:services: %w", stacks.Project, err)
+			return plan.Plan{}, fmt.Errorf("%s: %w", key, err)
 		}
 	}
 
@@ -130,17 +135,11 @@ func (t target) allows(service string, replicas int) error {
 	services[service]["replicas"] = replicas
 	text, err := json.Marshal(services)
 	if err != nil {
-		return err
+		return plan.Plan{}, err
 	}
 
-	plain["services"] = string(text)
-	settings, after, err := program.Load(t.project.Root, t.file.Name, plain, secret)
-	if err != nil {
-		return err
-	}
-
-	_, err = program.Render(settings, after, t.project.Root)
-	return err
+	config.Plain[key] = string(text)
+	return plan.OfConfig(ctx, t.project.Root, t.file.Name, config, plan.OfOptions{})
 }
 
 // onlyThis returns an error if up would change something already: who scales a service does not

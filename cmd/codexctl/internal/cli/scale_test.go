@@ -31,24 +31,37 @@ func checkout(t *testing.T, stack, settings string) (dir, file string) {
 	return dir, file
 }
 
-// TestScaleRefused: what the policy forbids is said before the settings are written.
+// TestScaleRefused: what the policy forbids is said before the settings are written, whether they
+// break it already or the number does.
 func TestScaleRefused(t *testing.T) {
-	const settings = "config:\n  codexcontinue:overlay: prod\n" +
+	const closed = "config:\n  codexcontinue:overlay: prod\n" +
 		"  codexcontinue:edge: {address: 127.0.0.1, port: 8080}\n" +
-		"  codexcontinue:debug: true\n  codexcontinue:redisPassword: {secure: AAAA}\n"
-	dir, file := checkout(t, "open", settings)
-	var stderr strings.Builder
-	code := Run(t.Context(), []string{"scale", "-C", dir, "-s", "open", "backend", "2"},
-		[]string{"HOME=" + t.TempDir()}, nil, io.Discard, &stderr)
-	if code != exitFailed || !strings.Contains(stderr.String(), "Nothing was done: the policy") {
-		t.Errorf("exit code %d, %s", code, &stderr)
-	}
+		"  codexcontinue:redisPassword: {secure: AAAA}\n"
+	const secret = "  codexcontinue:services:\n    gate:\n      secrets:\n        API_KEY: {secure: BBBB}\n"
+	for name, tt := range map[string]struct {
+		settings, service, replicas, want string
+	}{
+		"already":  {closed + "  codexcontinue:debug: true\n", "backend", "2", "debug"},
+		"the last": {closed, "gate", "1", "replicas open on docker: gate has one replica"},
+		"of one with secrets": {
+			closed + secret, "gate", "1", "replicas open on docker: gate has one replica",
+		},
+	} {
+		dir, file := checkout(t, "open", tt.settings)
+		var stderr strings.Builder
+		code := Run(t.Context(), []string{"scale", "-C", dir, "-s", "open", tt.service, tt.replicas},
+			[]string{"HOME=" + t.TempDir()}, nil, io.Discard, &stderr)
+		if code != exitFailed || !strings.Contains(stderr.String(), "Nothing was done: the policy") ||
+			!strings.Contains(stderr.String(), tt.want) {
+			t.Errorf("%s: exit code %d, %s", name, code, &stderr)
+		}
 
-	after, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(after) != settings {
-		t.Errorf("the settings are\n%s", after)
+		after, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(after) != tt.settings {
+			t.Errorf("%s: the settings are\n%s", name, after)
+		}
 	}
 }

@@ -117,7 +117,8 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := a.checkRollback(ctx, t, s, p, stack, &made); err != nil {
+	rolledBack, err := a.checkRollback(ctx, t, s, p, stack, &made)
+	if err != nil {
 		return err
 	}
 
@@ -139,7 +140,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 
 	a.stateAfterUp(ctx, t, stack, s, p)
 
-	if made.Rollback == 0 {
+	if !rolledBack {
 		release() // what follows changes nothing; in a rollback it may change the model's version
 	}
 	way, err := p.Edge(ctx, stack)
@@ -157,7 +158,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 
 		_, failed := errors.AsType[*modelwait.FailedError](err)
 		switch {
-		case failed && made.Rollback > 0 && a.serveEarlier(ctx, t) == nil:
+		case failed && rolledBack && a.serveEarlier(ctx, t) == nil:
 			// What the Modelfile makes may fail where an earlier version is to serve.
 		case err != nil:
 			return a.offerRollback(ctx, s, t.name, a.explainModel(ctx, p, stack, t.name, err))

@@ -74,11 +74,21 @@ type Update struct {
 	Secrets []string          `json:"-"`
 }
 
-// History returns the updates, the newest first.
+// historyPage is how many updates the backend is asked for at once. Unasked, the CLI gives ten.
+const historyPage = 100
+
+// History returns all updates, the newest first.
 func (s *Session) History(ctx context.Context) ([]Update, error) {
-	list, err := s.stack.History(ctx, 0, 0, opthistory.ShowSecrets(false))
-	if err != nil {
-		return nil, explain(ctx, err)
+	var list []auto.UpdateSummary
+	for page := 1; ; page++ {
+		got, err := s.stack.History(ctx, historyPage, page, opthistory.ShowSecrets(false))
+		if err != nil {
+			return nil, explain(ctx, err)
+		}
+		list = append(list, got...)
+		if len(got) < historyPage {
+			break
+		}
 	}
 
 	out := make([]Update, len(list))

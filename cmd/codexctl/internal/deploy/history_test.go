@@ -1,10 +1,15 @@
 package deploy
 
 import (
+	"context"
+	"encoding/json"
+	"flag"
+	"io"
 	"strconv"
 	"testing"
 	"time"
 
+	"github.com/blang/semver"
 	"github.com/google/go-cmp/cmp"
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
 )
@@ -52,6 +57,63 @@ func TestUpdate(t *testing.T) {
 	} {
 		if d := cmp.Diff(tt.want, update(tt.in)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
+
+// fakeCLI is a Pulumi CLI of a stack with so many updates. As the real one it gives ten of them unless
+// it is asked for a page.
+type fakeCLI struct {
+	auto.PulumiCommand // that of the CLI's version is of no use here
+	updates            int
+}
+
+func (f fakeCLI) Run(
+	_ context.Context, _ string, _ io.Reader, _, _ []io.Writer, _ []string, args ...string,
+) (string, string, int, error) {
+	size, page := 10, 1
+	flags := flag.NewFlagSet("history", flag.ContinueOnError)
+	flags.IntVar(&size, "page-size", size, "")
+	flags.IntVar(&page, "page", page, "")
+	for _, name := range []string{"json", "non-interactive"} {
+		flags.Bool(name, false, "")
+	}
+	flags.String("stack", "", "")
+	if err := flags.Parse(args[2:]); err != nil {
+		return "", err.Error(), 1, err
+	}
+
+	all := []auto.UpdateSummary{}
+	for n := f.updates; n > 0; n-- { // the newest first
+		all = append(all, auto.UpdateSummary{Kind: "update", Version: n, Result: "succeeded"})
+	}
+	from := min((page-1)*size, len(all))
+	b, err := json.Marshal(all[from:min(from+size, len(all))])
+	return string(b), "", 0, err
+}
+
+func (fakeCLI) Version() semver.Version { return semver.MustParse("3.220.0") }
+
+// TestHistoryIsWhole counts the updates from the first one, however many there are.
+func TestHistoryIsWhole(t *testing.T) {
+	for _, n := range []int{0, 1, 11, 100, 101, 250} {
+		w, err := auto.NewLocalWorkspace(t.Context(), auto.WorkDir(t.TempDir()),
+			auto.Pulumi(fakeCLI{updates: n}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stack, err := auto.SelectStack(t.Context(), "prod", w)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		list, err := (&Session{stack: stack}).History(t.Context())
+		if err != nil || len(list) != n {
+			t.Errorf("%d of %d updates, %v", len(list), n, err)
+			continue
+		}
+		if n > 0 && (list[0].Number != n || list[n-1].Number != 1) {
+			t.Errorf("of %d: the newest is %d, the first %d", n, list[0].Number, list[n-1].Number)
 		}
 	}
 }

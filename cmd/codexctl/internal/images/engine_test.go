@@ -117,10 +117,8 @@ func TestOnEngine(t *testing.T) {
 		"golang:1": loaded(anID, "mirror.example.com/golang@"+digest),
 	})
 	for ref, want := range map[string]stacks.LockedImage{
-		"redis:8": {Name: "redis", Tag: "8", IDs: map[string]string{"linux/amd64": anID}},
-		"caddy:2": {
-			Name: "caddy", Tag: "2", Digest: digest, Platforms: []string{"linux/amd64"},
-		},
+		"redis:8":  {Name: "redis", Tag: "8", IDs: map[string]string{"linux/amd64": anID}},
+		"caddy:2":  {Name: "caddy", Tag: "2", Digest: digest},
 		"golang:1": {Name: "golang", Tag: "1", IDs: map[string]string{"linux/amd64": anID}},
 	} {
 		got, err := images.OnEngine(t.Context(), eng, ref)

@@ -43,20 +43,30 @@ func (x Image) Variants() []Image {
 
 // InRegistry reports whether the registry of the reference has it.
 func InRegistry(ctx context.Context, ref string) (bool, error) {
+	digest, err := Digest(ctx, ref)
+	return digest != "", err
+}
+
+// Digest returns the digest that the registry of the reference has for it; empty if it has none.
+func Digest(ctx context.Context, ref string) (string, error) {
 	r, err := name.ParseReference(ref)
 	if err != nil {
-		return false, fmt.Errorf("image %s: %w", ref, err)
+		return "", fmt.Errorf("image %s: %w", ref, err)
 	}
 
-	_, err = remote.Head(r, options(ctx)...)
+	found, err := remote.Head(r, options(ctx)...)
 	var refused *transport.Error
 	switch {
 	case err == nil:
-		return true, nil
-	case errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound:
-		return false, nil
+		return found.Digest.String(), nil
+	case !errors.As(err, &refused):
+	case refused.StatusCode == http.StatusNotFound:
+		return "", nil
+	case refused.StatusCode == http.StatusUnauthorized, refused.StatusCode == http.StatusForbidden:
+		return "", fmt.Errorf("image %s: the registry refuses to say whether it is there: %w: log in with "+
+			"`docker login %s`", ref, err, r.Context().RegistryStr())
 	}
-	return false, fmt.Errorf("image %s: the registry cannot be asked: %w", ref, err)
+	return "", fmt.Errorf("image %s: the registry cannot be asked: %w", ref, err)
 }
 
 // PushIndex pushes the index of images that are in the registry already, one for each platform.

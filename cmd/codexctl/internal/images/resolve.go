@@ -114,7 +114,8 @@ func Newer(ctx context.Context, ref string) (string, error) {
 }
 
 // OnEngine returns what the image of a reference with a tag is on the engine, on which it has to
-// be: the digest by which it was pulled, or its ID if it was loaded by hand.
+// be: the digest by which it was pulled, or its ID if it was loaded by hand. Of a digest it has one
+// platform, and does not know the others.
 func OnEngine(ctx context.Context, eng *engine.Engine, ref string) (stacks.LockedImage, error) {
 	locked, err := split(ref)
 	if err != nil {
@@ -130,7 +131,7 @@ func OnEngine(ctx context.Context, eng *engine.Engine, ref string) (stacks.Locke
 	}
 
 	if x.Digest != "" {
-		locked.Digest, locked.Platforms = x.Digest, []string{x.Platform}
+		locked.Digest = x.Digest
 	} else {
 		locked.IDs = map[string]string{x.Platform: x.ID}
 	}
