@@ -219,6 +219,7 @@ func (d *drill) restore(t *testing.T, words ...string) string {
 	if err != nil {
 		t.Fatalf("restore: %v\n%s\n%s", err, out, said)
 	}
+	time.Sleep(2 * time.Second) // the gates let people in again within one
 	t.Logf("restored in %s:\n%s", time.Since(start).Round(time.Second/10), said)
 	return out + said
 }
