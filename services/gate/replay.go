@@ -156,6 +156,9 @@ func replay(
 	return json.NewEncoder(stdout).Encode(done)
 }
 
+// takes are the acts by which all that somebody had written or handed over goes.
+var takes = []auditlog.Action{auditlog.Erase, auditlog.UserRemoved, auditlog.Withdrawal}
+
 // run does the acts again, in their order.
 func (r *replayer) run(ctx context.Context, list []auditlog.Record) (replayed, error) {
 	slices.SortStableFunc(list, func(a, b auditlog.Record) int {
@@ -169,7 +172,7 @@ func (r *replayer) run(ctx context.Context, list []auditlog.Record) (replayed, e
 	}
 
 	seen := map[string]bool{}
-	unmoved := map[string]bool{} // people whose conversations are somebody else's, who lacks them
+	unmoved := map[string]bool{} // people of whom somebody else could not be given what was theirs
 	for _, e := range list {
 		if seen[e.ID] { // a list may have an act twice
 			continue
@@ -178,7 +181,7 @@ func (r *replayer) run(ctx context.Context, list []auditlog.Record) (replayed, e
 
 		var known bool
 		var err error
-		if e.Action == auditlog.Erase && unmoved[e.Object] {
+		if unmoved[cmp.Or(e.Object, e.Actor)] && slices.Contains(takes, e.Action) {
 			err = errors.New("what was moved to somebody else first would be erased with it")
 		} else {
 			known, err = r.again(ctx, e)
