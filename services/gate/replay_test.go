@@ -21,7 +21,8 @@ func (town *town) calls(methods ...string) (list []string) {
 	town.frontend.mu.Lock()
 	defer town.frontend.mu.Unlock()
 	for _, r := range town.frontend.requests {
-		if p, ok := identity.Peek(r.Header.Get("Authorization")); ok && slices.Contains(methods, r.Method) {
+		p, ok := identity.Peek(r.Header.Get("Authorization"))
+		if ok && slices.Contains(methods, r.Method) {
 			list = append(list, r.Method+" "+r.URL.Path+" "+p.ID)
 		}
 	}
