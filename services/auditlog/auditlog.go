@@ -120,10 +120,9 @@ type Record struct {
 	Request string `json:"request,omitempty"`
 
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
-	// Detail is what else an action has: the revision and the settings' digest of a configuration,
-	// the name of the backup that was restored, the service, the program and the exit code of a
-	// command, the state of maintenance, the reason of who reads what is somebody else's, and what a
-	// review came to.
+	// the name of the backup that was restored, also where that has moved something again, the
+	// service, the program and the exit code of a command, the state of maintenance, the reason of who
+	// reads what is somebody else's, and what a review came to.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

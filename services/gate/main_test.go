@@ -108,6 +108,9 @@ type frontend struct {
 	// handed is set when whoever asks has handed something over.
 	handed atomic.Bool
 
+	// keeps is set when nobody can be given somebody else's conversations.
+	keeps atomic.Bool
+
 	// consents gets the tokens of those whose conversations somebody else is given.
 	consents chan string
 
@@ -129,6 +132,10 @@ func newFrontend(t *testing.T) *frontend {
 		}
 
 		if r.URL.Path == "/api/conversations/take" {
+			if f.keeps.Load() {
+				problem.Write(w, r, problem.New(http.StatusForbidden, "Not to them."))
+				return
+			}
 			var take backendapi.Take
 			_ = json.NewDecoder(r.Body).Decode(&take) // of something else it is nobody's
 			f.consents <- take.From
@@ -153,7 +160,7 @@ func newFrontend(t *testing.T) *frontend {
 		if r.Method == http.MethodGet && r.URL.Path == "/api/submissions" {
 			page := backendapi.Submissions{}
 			if f.handed.Load() {
-				page.Submissions = make([]backendapi.Submission, 1)
+				page.Submissions = []backendapi.Submission{{ID: "handed-over"}}
 			}
 			wire.WriteJSON(w, http.StatusOK, page)
 			return

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -30,19 +31,21 @@ const maxReplay = 256 << 20
 
 // replayed is what `gate replay` prints.
 type replayed struct {
-	// Done counts the acts that were done again, or of which nothing was there to do, Left those
-	// that cannot be done again, by their actions.
+	// Done counts the acts that were done again, or of which nothing was there to do, by their
+	// actions.
 	Done map[auditlog.Action]int `json:"done"`
-	Left map[auditlog.Action]int `json:"left"`
 
-	// Failed are those that can be done again by hand.
+	// Left names those that cannot be done again, and Failed those that can be by hand.
+	Left   []string `json:"left"`
 	Failed []string `json:"failed"`
 }
 
 // replayer does again what was done since a backup.
 type replayer struct {
 	by       string
+	backup   string
 	key      auditlog.Key
+	records  *audit.Recorder
 	data     *owndata.Data
 	accounts *account.Accounts
 	keys     *apikey.Keys
@@ -110,7 +113,7 @@ func replay(
 	keys := newKeys(o.store, cfg)
 	keys.Audit = records
 	r := &replayer{
-		by: by, key: auditlog.NewKey(secret), keys: keys,
+		by: by, backup: args[0], key: auditlog.NewKey(secret), records: records, keys: keys,
 		accounts: account.New(o.store, o.names, o.sessions),
 		data: owndata.New(o.store, frontend,
 			func(p identity.Person) string { return signer.Sign(p, identity.Backend) },
@@ -119,6 +122,7 @@ func replay(
 	r.accounts.OnRemove(keys.RevokeAll)
 	r.accounts.OnRemove(o.store.DropUsage)
 	r.accounts.OnRemove(o.store.DropReadings)
+	r.accounts.OnRemove(r.data.Withdraw(cmp.Or(by, commands)))
 	if peer := newKnowledge(cfg, who); peer != nil {
 		documents := newDocuments(peer, signer)
 		person := identity.Person{Name: by, By: by, Admin: true}
@@ -135,12 +139,15 @@ func replay(
 	if err != nil {
 		return err
 	}
-	done := r.run(ctx, list)
+	done, err := r.run(ctx, list)
 	outcome := auditlog.Done
-	if len(done.Failed) > 0 {
+	if err != nil || len(done.Failed) > 0 {
 		outcome = auditlog.Failed
 	}
 	act.End(outcome)
+	if err != nil {
+		return err
+	}
 
 	if err := r.data.Rewrite(ctx); err != nil {
 		done.Failed = append(done.Failed, fmt.Sprintf("Redis does not write its append-only file "+
@@ -149,34 +156,63 @@ func replay(
 	return json.NewEncoder(stdout).Encode(done)
 }
 
+// takes are the acts by which all that somebody had written or handed over goes.
+var takes = []auditlog.Action{auditlog.Erase, auditlog.UserRemoved, auditlog.Withdrawal}
+
 // run does the acts again, in their order.
-func (r *replayer) run(ctx context.Context, list []auditlog.Record) replayed {
+func (r *replayer) run(ctx context.Context, list []auditlog.Record) (replayed, error) {
 	slices.SortStableFunc(list, func(a, b auditlog.Record) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Number, b.Number))
 	})
 
-	out := replayed{
-		Done: map[auditlog.Action]int{}, Left: map[auditlog.Action]int{}, Failed: []string{},
+	out := replayed{Done: map[auditlog.Action]int{}, Left: []string{}, Failed: []string{}}
+	names, err := r.accounts.Recorded(ctx, r.key) // before any of them is removed
+	if err != nil {
+		return out, err
 	}
+
 	seen := map[string]bool{}
+	unmoved := map[string]bool{} // people of whom somebody else could not be given what was theirs
 	for _, e := range list {
 		if seen[e.ID] { // a list may have an act twice
 			continue
 		}
 		seen[e.ID] = true
 
-		known, err := r.again(ctx, e)
+		var known bool
+		var err error
+		if unmoved[cmp.Or(e.Object, e.Actor)] && slices.Contains(takes, e.Action) {
+			err = errors.New("what was moved to somebody else first would be erased with it")
+		} else {
+			known, err = r.again(ctx, e)
+		}
+
 		switch {
 		case err != nil:
-			out.Failed = append(out.Failed, fmt.Sprintf("%s of %s, %s: %v", e.Action,
-				cmp.Or(e.Object, e.Actor), e.Time.Format("2006-01-02 15:04:05"), err))
+			unmoved[e.Object] = unmoved[e.Object] || e.Action == auditlog.Move
+			out.Failed = append(out.Failed, fmt.Sprintf("%s: %v", describe(e, names), err))
 		case known:
 			out.Done[e.Action]++
 		default:
-			out.Left[e.Action]++
+			out.Left = append(out.Left, describe(e, names))
 		}
 	}
-	return out
+	return out, nil
+}
+
+// describe says when what was done to whom or what. names are those of the accounts, by what records
+// call them.
+func describe(e auditlog.Record, names map[string]string) string {
+	object := cmp.Or(e.Object, e.Actor)
+	text := fmt.Sprintf("%s %s of %s", e.Time.UTC().Format(time.DateTime), e.Action,
+		cmp.Or(names[object], object))
+	if to := e.Detail["to"]; to != "" {
+		text += " to " + cmp.Or(names[to], to)
+	}
+	if collection := e.Detail["collection"]; collection != "" {
+		text += " in " + collection
+	}
+	return text
 }
 
 // again does an act again. It reports false for one that cannot be.
@@ -184,21 +220,17 @@ func (r *replayer) again(ctx context.Context, e auditlog.Record) (known bool, er
 	switch e.Action {
 	case auditlog.Erase:
 		return true, r.erase(ctx, e.Object)
+	case auditlog.Move:
+		return r.move(ctx, e)
 	case auditlog.UserRemoved:
-		return true, r.remove(ctx, e.Object)
+		return true, r.remove(ctx, e)
 	case auditlog.KeyRevoked:
-		if e.Object == e.Actor || e.Actor == "" {
-			return true, r.keys.RevokeAll(ctx, e.Object)
-		}
-		found, err := r.keys.RevokeRecorded(ctx, e.Actor, e.Object)
-		if err == nil && !found {
-			// All of what a browser had are named by the browser; nothing else is.
-			err = r.keys.RevokeAll(ctx, e.Object)
-		}
-		return true, err
+		return true, r.revoke(ctx, e)
 	case auditlog.Delete:
 		_, err := r.data.DeleteAgain(ctx, e.Actor, r.by, map[string]bool{e.Object: true})
 		return true, err
+	case auditlog.Withdrawal:
+		return true, r.data.WithdrawAgain(ctx, e.Actor, cmp.Or(r.by, commands), e.Object)
 	case auditlog.DocumentRemoved:
 		if r.removeDocument == nil {
 			return false, nil
@@ -206,6 +238,50 @@ func (r *replayer) again(ctx context.Context, e auditlog.Record) (known bool, er
 		return true, r.removeDocument(ctx, e.Detail["collection"], e.Object)
 	}
 	return false, nil
+}
+
+// record records an act that is done again by what records nothing: a backup that was made before
+// it was has to know.
+func (r *replayer) record(ctx context.Context, e auditlog.Record) error {
+	return r.records.Record(ctx, auditlog.Record{
+		Action: e.Action, Actor: e.Actor, By: r.by, Object: e.Object,
+	}, auditlog.Done)
+}
+
+// restoredDetail is what a record of a move has, with the name of the backup, that was done again.
+const restoredDetail = "restored"
+
+// move gives the conversations again. What was moved by a restore is not: who had them may have
+// written others in what that restore replaced, and a backup of it may be what is restored now.
+func (r *replayer) move(ctx context.Context, e auditlog.Record) (known bool, err error) {
+	if e.Detail[restoredDetail] != "" {
+		return false, nil
+	}
+	who := auditlog.Record{By: r.by, Detail: map[string]string{restoredDetail: r.backup}}
+	return true, r.data.Move(ctx, who, e.Object, e.Detail["to"])
+}
+
+// revoke ends a key, or all of a person's or a browser's.
+func (r *replayer) revoke(ctx context.Context, e auditlog.Record) error {
+	if e.Object != e.Actor && e.Actor != "" {
+		found, err := r.keys.RevokeRecorded(ctx, e.Actor, e.Object)
+		if err != nil {
+			return err
+		}
+		if found {
+			return r.record(ctx, e)
+		}
+		// All of what a browser had are named by the browser; nothing else is.
+	}
+
+	list, err := r.keys.List(ctx, e.Object)
+	if err == nil {
+		err = r.keys.RevokeAll(ctx, e.Object)
+	}
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	return r.record(ctx, e)
 }
 
 // name returns the name of the account that records call so, "" if there is none.
@@ -236,11 +312,14 @@ func (r *replayer) erase(ctx context.Context, id string) error {
 	return err
 }
 
-// remove removes the account that records call so, if there is one.
-func (r *replayer) remove(ctx context.Context, object string) error {
-	name, err := r.name(ctx, object)
+// remove removes the account that the record names, if there is one.
+func (r *replayer) remove(ctx context.Context, e auditlog.Record) error {
+	name, err := r.name(ctx, e.Object)
 	if err != nil || name == "" {
 		return err
 	}
-	return r.accounts.Remove(ctx, name)
+	if err := r.accounts.Remove(ctx, name); err != nil {
+		return err
+	}
+	return r.record(ctx, e)
 }

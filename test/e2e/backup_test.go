@@ -219,6 +219,7 @@ func (d *drill) restore(t *testing.T, words ...string) string {
 	if err != nil {
 		t.Fatalf("restore: %v\n%s\n%s", err, out, said)
 	}
+	time.Sleep(2 * time.Second) // the gates let people in again within one
 	t.Logf("restored in %s:\n%s", time.Since(start).Round(time.Second/10), said)
 	return out + said
 }
@@ -261,6 +262,7 @@ func (d *drill) run(t *testing.T, up func()) {
 		}
 	}()
 	time.Sleep(2 * time.Second)
+	d.c.must(t, time.Minute, "bin/codexctl", "user", "invite", "--stack", d.stack, "carol")
 	first, begun := d.backup(t)
 	close(stop)
 	<-stopped
@@ -290,6 +292,10 @@ func (d *drill) run(t *testing.T, up func()) {
 	ada = ada.at(t, d.site())
 	d.has(t, ada, before, maybe)
 	d.erased(t, bob)
+	people := d.c.must(t, time.Minute, "bin/codexctl", "user", "list", "--stack", d.stack)
+	if strings.Contains(people, "carol") {
+		t.Errorf("an invitation of the backup is good:\n%s", people)
+	}
 	if list := d.c.must(t, time.Minute, "bin/codexctl", "knowledge", "list", d.stack, "handbook"); !strings.Contains(list, visits) {
 		t.Errorf("the documents are\n%s", list)
 	}

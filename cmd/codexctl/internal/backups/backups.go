@@ -92,22 +92,22 @@ type Backup struct {
 	Since []auditlog.Record
 
 	path       string // of its encrypted file
-	from       Source
+	sources    []Source
 	identities []age.Identity
 }
 
 // Open fetches the backup of the name, or the last one if it is empty, into the directory, and checks
-// all of it: it is encrypted still.
+// all of it: it is encrypted still. What was erased since is also read of the other sources.
 func Open(
-	ctx context.Context, from Source, name, dir string, ids []age.Identity,
+	ctx context.Context, from Source, name, dir string, ids []age.Identity, also ...Source,
 ) (*Backup, error) {
 	files, err := from.Files(ctx)
 	if err != nil {
 		return nil, err
 	}
 
-	b := &Backup{path: filepath.Join(dir, "backup.tar.age"), from: from,
-		identities: ids}
+	b := &Backup{path: filepath.Join(dir, "backup.tar.age"),
+		sources: append([]Source{from}, also...), identities: ids}
 	if b.Name, err = Choose(files, name); err != nil {
 		return nil, err
 	}
@@ -129,19 +129,19 @@ func Open(
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b.Name, err)
 	}
-	b.Since, err = erased(ctx, from, files, b.Manifest.Begun.Add(-overlap), ids)
-	return b, err
+	return b, b.Refresh(ctx)
 }
 
-// Refresh adds to Since what was erased after Open.
+// Refresh adds to Since what was erased after Open. An act may be there twice.
 func (b *Backup) Refresh(ctx context.Context) error {
-	files, err := b.from.Files(ctx)
-	if err != nil {
-		return err
+	for _, from := range b.sources {
+		list, err := erased(ctx, from, b.Manifest.Begun.Add(-overlap), b.identities)
+		if err != nil {
+			return err
+		}
+		b.Since = append(b.Since, list...)
 	}
-	more, err := erased(ctx, b.from, files, b.Manifest.Begun.Add(-overlap), b.identities)
-	b.Since = append(b.Since, more...)
-	return err
+	return nil
 }
 
 // Choose returns the name of the backup, or that of the last one if it is empty.
@@ -237,8 +237,13 @@ func (b *Backup) Part(name string, f func(io.Reader) error) error {
 
 // erased returns what was erased since the time. An act may be there twice.
 func erased(
-	ctx context.Context, from Source, files []string, since time.Time, ids []age.Identity,
+	ctx context.Context, from Source, since time.Time, ids []age.Identity,
 ) ([]auditlog.Record, error) {
+	files, err := from.Files(ctx)
+	if err != nil {
+		return nil, err
+	}
+
 	var all []auditlog.Record
 	for _, file := range files {
 		kind, _, at := archive.Parse(file)

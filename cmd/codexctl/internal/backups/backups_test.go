@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,41 @@ func TestOpen(t *testing.T) {
 
 	if _, err := f.open("backup-x"); err == nil || !strings.Contains(err.Error(), last) {
 		t.Errorf("an unknown one: %v", err)
+	}
+}
+
+// TestOpenAlso: what was erased after the copy of a backup was made is known where it runs.
+func TestOpenAlso(t *testing.T) {
+	f, own := newFolder(t), newFolder(t)
+	own.id = f.id
+	at := time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
+	f.backup(at, "x", nil)
+	own.backup(at.Add(time.Hour), "not this one", nil)
+	add := func(to *folder, id string, after time.Duration) {
+		to.seal(archive.ErasuresFile(at.Add(after)), []auditlog.Record{{ID: id, Time: at.Add(after)}})
+	}
+	add(f, "copied", time.Minute)
+	add(own, "before", -time.Hour)
+	add(own, "later", time.Hour)
+
+	b, err := Open(t.Context(), Folder(f.dir), "", t.TempDir(), []age.Identity{f.id}, Folder(own.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"copied later", "copied later last"} {
+		var since []string
+		for _, r := range b.Since {
+			if !slices.Contains(since, r.ID) {
+				since = append(since, r.ID)
+			}
+		}
+		if got := strings.Join(since, " "); b.Name != archive.Name(at) || got != want {
+			t.Errorf("%s, since %q, want %q", b.Name, got, want)
+		}
+		add(own, "last", 2*time.Hour)
+		if err := b.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -83,16 +83,26 @@ const (
 	auditMark = "{audit}:restored"
 )
 
+// Names of what the gates keep; see package account and package maintenance there.
+const (
+	invitations = "gate:invitations"
+	maintenance = "gate:maintenance"
+)
+
 // Record is a record of the audit, and the day (UTC) in whose list it is.
 type Record struct{ Day, Line string }
 
-// Tail returns the commands that Redis runs after it has read a backup: they end the sessions, and
-// add the records of the audit that came after it. records are those of the stack that runs, from one
-// that is in the backup on. Where they do not go on with the backup's, none is added.
-func Tail(records []Record) []byte {
+// Tail returns the commands that Redis runs after it has read a backup, before it answers anybody.
+// They put up the notice of maintenance, as JSON; end the sessions; drop the invitations and the codes
+// for new passwords, which may have been used or taken back since; and add the records of the audit
+// that came after it. records are those of the stack that runs, from one that is in the backup on.
+// Where they do not go on with the backup's, none is added.
+func Tail(notice string, records []Record) []byte {
 	var b bytes.Buffer
 	command(&b, "SELECT", "0")
+	command(&b, "SET", maintenance, notice)
 	command(&b, "EVAL", endSessions, "0", "gate:session:*", "gate:sessions:*", "gate:sids:*")
+	command(&b, "DEL", invitations)
 	for _, r := range records {
 		command(&b, "EVAL", goOn, "3", auditDays, auditDay+r.Day, auditMark, r.Line, r.Day)
 	}

@@ -149,6 +149,8 @@ func dump(t *testing.T, records []Record) []byte {
 		c.Set(t.Context(), "gate:accounts", "ada", 0).Err(),
 		c.Set(t.Context(), "gate:session:abc", "signed in", time.Hour).Err(),
 		c.SAdd(t.Context(), "gate:sessions:ada", "abc").Err(),
+		c.HSet(t.Context(), "gate:invitations", "bob", "a code that was used since").Err(),
+		c.Set(t.Context(), "gate:maintenance", "of the backup", 0).Err(),
 		c.Save(t.Context()).Err(),
 	} {
 		if err != nil {
@@ -163,7 +165,8 @@ func dump(t *testing.T, records []Record) []byte {
 }
 
 // TestRestoreRedis restores a backup into a Redis that runs: nothing changes before it starts again,
-// and then it has the backup, without sessions, and with the audit's later records.
+// and then it has the backup, without sessions and invitations, with the audit's later records, and
+// shows the page of maintenance.
 func TestRestoreRedis(t *testing.T) {
 	all := chain(10)
 	rdb := dump(t, all[:5])
@@ -177,7 +180,7 @@ func TestRestoreRedis(t *testing.T) {
 	if said, err := script(t, Receive, data, rdb, sumOf(rdb)); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
-	tail := Tail(all[3:])
+	tail := Tail(`{"message":"Back soon."}`, all[3:])
 	if said, err := script(t, Finish, data, tail, sumOf(tail), sumOf(rdb)); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
@@ -190,12 +193,13 @@ func TestRestoreRedis(t *testing.T) {
 		c, stop = start(t, data)
 		got := map[string]string{}
 		for _, key := range []string{"conversation:1", "conversation:2", "gate:accounts",
-			"gate:session:abc", "gate:sessions:ada", auditMark} {
+			"gate:maintenance", "gate:session:abc", "gate:sessions:ada", auditMark} {
 			got[key] = c.Get(t.Context(), key).Val()
 		}
 		if got["conversation:1"] != "of the backup" || got["gate:accounts"] != "ada" ||
+			got["gate:maintenance"] != `{"message":"Back soon."}` ||
 			got["conversation:2"]+got["gate:session:abc"]+got[auditMark] != "" ||
-			c.Exists(t.Context(), "gate:sessions:ada").Val() != 0 {
+			c.Exists(t.Context(), "gate:sessions:ada", "gate:invitations").Val() != 0 {
 			t.Errorf("it has %q", got)
 		}
 		if !slices.Equal(recorded(t, c), all) {
@@ -217,7 +221,7 @@ func TestRestoreOther(t *testing.T) {
 	rdb := dump(t, all[:4])
 	data := t.TempDir()
 	other := []Record{{all[4].Day, all[5].Line}, {all[4].Day, all[4].Line}}
-	tail := Tail(other)
+	tail := Tail("{}", other)
 	for _, x := range []struct {
 		script string
 		in     []byte
@@ -261,7 +265,7 @@ func TestReceiveRefused(t *testing.T) {
 // TestFinishRefused: what another restore has put there meanwhile, and a tail that is cut, is not
 // taken, and nothing is left.
 func TestFinishRefused(t *testing.T) {
-	rdb, tail := dump(t, nil), Tail(nil)
+	rdb, tail := dump(t, nil), Tail("{}", nil)
 	for want, sums := range map[string][2]string{
 		"another restore has begun": {sumOf(tail), sumOf([]byte("mine"))},
 		"damaged on its way":        {sumOf(tail[1:]), sumOf(rdb)},
@@ -283,7 +287,7 @@ func TestFinishRefused(t *testing.T) {
 // TestRestoreEnded: of a restore that ended before Redis was restarted nothing comes back later, and
 // a start that crashed while it took one goes on with it.
 func TestRestoreEnded(t *testing.T) {
-	rdb, tail := dump(t, nil), Tail(nil)
+	rdb, tail := dump(t, nil), Tail("{}", nil)
 	data := t.TempDir()
 	c, stop := start(t, data)
 	if err := c.Set(t.Context(), "conversation:2", "later", 0).Err(); err != nil {

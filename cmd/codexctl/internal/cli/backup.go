@@ -316,10 +316,11 @@ func (a *App) verifyBackup(ctx context.Context, name, backup, identity string) e
 	})
 }
 
-// withBackup calls f with the backup, which it brings to this machine for that long.
+// withBackup calls f with the backup, which it brings to this machine for that long. also are where
+// else it is read what was erased since.
 func (a *App) withBackup(
 	ctx context.Context, from backups.Source, name string, ids []age.Identity,
-	f func(b *backups.Backup) error,
+	f func(b *backups.Backup) error, also ...backups.Source,
 ) (err error) {
 	dir, err := os.MkdirTemp("", "codexctl-backup-")
 	if err != nil {
@@ -327,7 +328,7 @@ func (a *App) withBackup(
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
-	b, err := backups.Open(ctx, from, name, dir, ids)
+	b, err := backups.Open(ctx, from, name, dir, ids, also...)
 	if err != nil {
 		return err
 	}

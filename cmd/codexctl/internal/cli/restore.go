@@ -38,10 +38,10 @@ func (a *App) restoreCommand() *cobra.Command {
 		Long: `Puts a backup, the last one unless named, into the place of all conversations,
 accounts, records and documents of a stack that runs, a new one or not. It is
 decrypted on this machine, and checked before anything changes. What the stack has
-is backed up first. Redis and the documents are away for some seconds each, and
-everybody signs in again.
+is backed up first. People see the page of "codexctl maintenance" meanwhile, also
+after a restore that has failed. Everybody signs in again, and invitations are void.
 
-What was erased, deleted, removed and revoked after the backup is done again.
+What was erased, deleted, moved, removed and revoked after the backup is done again.
 Records of the audit that came after it stay, where they go on with the backup's.`,
 		Args: between(1, 2, "name the stack, and a backup"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -71,14 +71,20 @@ func (a *App) restore(ctx context.Context, name, backup string, o restoreOptions
 	}
 
 	return a.withKeeper(ctx, name, func(t target, stack stacks.Stack, k keeper) error {
-		var from backups.Source = k
-		if o.from != "" {
-			from = backups.Folder(o.from)
-		}
+		from, also := backupSources(k, o.from)
 		return a.withBackup(ctx, from, backup, ids, func(b *backups.Backup) error {
 			return a.restoreBackup(ctx, t, stack, k, b, o)
-		})
+		}, also...)
 	})
+}
+
+// backupSources returns where the backup is read, and where else it is known what was erased since: the
+// stack's own place, which goes on where a copy ends.
+func backupSources(k keeper, folder string) (from backups.Source, also []backups.Source) {
+	if folder == "" {
+		return k, nil
+	}
+	return backups.Folder(folder), []backups.Source{k}
 }
 
 // restorer puts a backup into a stack.
@@ -89,12 +95,16 @@ type restorer struct {
 	keeper keeper
 	backup *backups.Backup
 	o      restoreOptions
+
+	closed bool // whether people see a notice
+	mine   bool // whether this has put it up
+	opens  bool // whether it is a restore's, which takes it down
 }
 
 func (a *App) restoreBackup(
 	ctx context.Context, t target, stack stacks.Stack, k keeper, b *backups.Backup, o restoreOptions,
 ) error {
-	r := &restorer{a, t, stack, k, b, o}
+	r := &restorer{App: a, t: t, stack: stack, keeper: k, backup: b, o: o}
 	if err := r.check(); err != nil {
 		return err
 	}
@@ -121,6 +131,20 @@ func (a *App) restoreBackup(
 	}
 
 	begun := a.now()
+	if err := r.put(ctx); err != nil {
+		if r.closed {
+			err = fmt.Errorf("%w; people see the page of maintenance until `codexctl maintenance off %s`",
+				err, t.name)
+		}
+		return err
+	}
+
+	a.say("%s has taken its place in %s", b.Name, console.Elapsed(a.now().Sub(begun)))
+	return r.models()
+}
+
+// put puts the backup into the stack's place, while people see a notice.
+func (r *restorer) put(ctx context.Context) error {
 	if err := r.putRedis(ctx); err != nil {
 		return fmt.Errorf("the data of Redis: %w", err)
 	}
@@ -130,9 +154,55 @@ func (a *App) restoreBackup(
 	if err := r.replay(ctx); err != nil {
 		return err
 	}
+	return r.open(ctx)
+}
 
-	a.say("%s has taken its place in %s", b.Name, console.Elapsed(a.now().Sub(begun)))
-	return r.models()
+// restoreNotice is what people read during a restore. By it another one knows it again.
+const restoreNotice = "What this site has stored is being restored. It will be back soon."
+
+// close puts up a notice, unless an operator has done so, and returns it as Redis has it: a restore
+// replaces it with all else, and the gates are to show it until the end.
+func (r *restorer) close(ctx context.Context) (string, error) {
+	p := r.keeper.platform
+	n, err := r.notice(ctx, r.t, r.stack, p)
+	if err == nil && n == nil {
+		if err = r.maintenance(ctx, "on", operator(), restoreNotice); err == nil {
+			r.closed, r.mine, r.opens = true, true, true
+			n, err = r.notice(ctx, r.t, r.stack, p)
+		}
+	}
+	if err == nil && n == nil {
+		err = errors.New("it is not there")
+	}
+	if err != nil {
+		return "", fmt.Errorf("put up the page of maintenance: %w", err)
+	}
+
+	r.closed, r.opens = true, n.Message == restoreNotice
+	text, err := json.Marshal(n)
+	return string(text), err
+}
+
+// open takes the notice down, if it is not an operator's.
+func (r *restorer) open(ctx context.Context) error {
+	if !r.opens {
+		r.say("the page of maintenance stays: `codexctl maintenance off %s` takes it down", r.t.name)
+		return nil
+	}
+	if err := r.maintenance(ctx, "off", operator()); err != nil {
+		return fmt.Errorf("all is restored, but the page of maintenance stays: %w", err)
+	}
+	r.closed = false
+	return nil
+}
+
+// maintenance runs the command of a gate.
+func (r *restorer) maintenance(ctx context.Context, words ...string) error {
+	g, err := healthyGate(ctx, r.t, r.stack, r.keeper.platform)
+	if err == nil {
+		_, err = g.run(ctx, append([]string{"maintenance"}, words...)...)
+	}
+	return err
 }
 
 // staying returns the backup's name if it is one of the stack's own place.
@@ -217,15 +287,10 @@ func (r *restorer) putRedis(ctx context.Context) error {
 		return err
 	}
 
-	records, err := r.records(ctx)
-	if err != nil {
-		err = fmt.Errorf("read the audit, which is to go on: %w", err)
-		return errors.Join(err, script(context.WithoutCancel(ctx), backups.Drop, nil))
-	}
-	tail := backups.Tail(records)
-	sum := sha256.Sum256(tail)
-	err = script(ctx, backups.Finish, bytes.NewReader(tail), hex.EncodeToString(sum[:]), part.SHA256)
-	if err != nil {
+	if err := r.finish(ctx, script, part.SHA256); err != nil {
+		if r.mine { // nothing is replaced
+			err = errors.Join(err, r.open(context.WithoutCancel(ctx)))
+		}
 		return err
 	}
 	if err := r.restart(ctx, stacks.Redis); err != nil {
@@ -233,6 +298,28 @@ func (r *restorer) putRedis(ctx context.Context) error {
 			r.again())
 	}
 	return nil
+}
+
+// finish has Redis begin with the backup, of the SHA-256, when it starts again. From then on people see
+// the notice.
+func (r *restorer) finish(
+	ctx context.Context,
+	script func(ctx context.Context, text string, in io.Reader, sums ...string) error, sum string,
+) error {
+	notice, err := r.close(ctx)
+	var records []backups.Record
+	if err == nil {
+		if records, err = r.records(ctx); err != nil {
+			err = fmt.Errorf("read the audit, which is to go on: %w", err)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, script(context.WithoutCancel(ctx), backups.Drop, nil))
+	}
+
+	tail := backups.Tail(notice, records)
+	of := sha256.Sum256(tail)
+	return script(ctx, backups.Finish, bytes.NewReader(tail), hex.EncodeToString(of[:]), sum)
 }
 
 // restart restarts a service's containers, which then have what was put there.
@@ -315,50 +402,61 @@ func (r *restorer) replay(ctx context.Context) error {
 		return nil
 	}
 
-	// Somebody may have been erased while this asked, and copied.
-	if err := r.backup.Refresh(ctx); err != nil {
-		return again(err)
-	}
-
-	g, err := healthyGate(ctx, r.t, r.stack, r.keeper.platform)
-	if err != nil {
-		return err
-	}
-	list := r.backup.Since
-	if list == nil {
-		list = []auditlog.Record{}
-	}
-	in, err := json.Marshal(list)
-	if err != nil {
-		return err
-	}
-
-	var out bytes.Buffer
-	err = g.stream(ctx, bytes.NewReader(in), &out, "replay", "--by="+operator(), r.backup.Name)
+	done, err := r.replayed(ctx)
 	if err != nil {
 		return again(err)
-	}
-
-	var done struct {
-		Done, Left map[string]int
-		Failed     []string
-	}
-	if err := json.Unmarshal(out.Bytes(), &done); err != nil {
-		return fmt.Errorf("%s says something else than JSON: %w", g.replica.Name, err)
 	}
 	r.say("done again since the backup: %s", counted(done.Done))
-	if len(done.Left) > 0 {
-		r.say("not done again: %s: look at them with `codexctl audit %s --since %s`",
-			counted(done.Left), r.t.name, r.backup.Manifest.Begun.UTC().Format(time.DateOnly))
-	}
-	for _, f := range done.Failed {
-		r.say("  %s", console.Plain(f))
+	for _, x := range []struct {
+		what string
+		acts []string
+	}{
+		{"not done again, which only you or they can", done.Left}, {"failed", done.Failed},
+	} {
+		if len(x.acts) > 0 {
+			r.say("%s:", x.what)
+		}
+		for _, act := range x.acts {
+			r.say("  %s", console.Plain(act))
+		}
 	}
 	if len(done.Failed) > 0 {
 		return errors.New("not all that was erased since the backup could be erased again: do these by " +
 			"hand")
 	}
 	return nil
+}
+
+// replayed is what a gate says of what was done since a backup.
+type replayed struct {
+	Done         map[string]int
+	Left, Failed []string
+}
+
+// replayed has a gate do again what was erased since, and returns what it says.
+func (r *restorer) replayed(ctx context.Context) (done replayed, err error) {
+	// Somebody may have been erased while this asked, and copied.
+	if err := r.backup.Refresh(ctx); err != nil {
+		return done, err
+	}
+	g, err := healthyGate(ctx, r.t, r.stack, r.keeper.platform)
+	if err != nil {
+		return done, err
+	}
+	in, err := json.Marshal(append([]auditlog.Record{}, r.backup.Since...))
+	if err != nil {
+		return done, err
+	}
+
+	var out bytes.Buffer
+	err = g.stream(ctx, bytes.NewReader(in), &out, "replay", "--by="+operator(), r.backup.Name)
+	if err != nil {
+		return done, err
+	}
+	if err := json.Unmarshal(out.Bytes(), &done); err != nil {
+		return done, fmt.Errorf("%s says something else than JSON: %w", g.replica.Name, err)
+	}
+	return done, nil
 }
 
 // counted returns how many acts there were of each kind.

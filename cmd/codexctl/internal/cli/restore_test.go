@@ -34,6 +34,7 @@ type restoring struct {
 
 	done  *[]string
 	read  map[string]string // what commands have read, by what is noted of them
+	shown *notice           // what people read instead of the site
 	fails string
 
 	dir string // with the backup's files
@@ -77,6 +78,15 @@ func (p *restoring) Exec(
 	_ context.Context, _ running.Replica, command []string,
 ) (int, string, error) {
 	switch strings.Join(command[1:], " ") {
+	case "maintenance":
+		text, err := json.Marshal(p.shown)
+		return 0, string(text), err
+	case "maintenance on " + operator() + " " + restoreNotice:
+		p.shown = &notice{Message: restoreNotice, By: operator(), Since: begun}
+		return 0, "", p.note("close")
+	case "maintenance off " + operator():
+		p.shown = nil
+		return 0, "", p.note("open")
 	case "audit days":
 		if p.fails == "audit days" {
 			return 1, "it broke", nil
@@ -120,7 +130,7 @@ func (p *restoring) Stream(
 	case strings.HasPrefix(what, "backup create"):
 		return 0, json.NewEncoder(s.Out).Encode(listed{Name: "backup-of-before"})
 	case strings.HasPrefix(what, "gate replay"):
-		_, err := io.WriteString(s.Out, `{"done":{"erase":1},"left":{"password":2},"failed":[]}`)
+		_, err := io.WriteString(s.Out, `{"done":{"erase":1},"left":["password of ada"],"failed":[]}`)
 		return 0, err
 	}
 	return 0, nil
@@ -202,8 +212,8 @@ func TestRestore(t *testing.T) {
 	replay := "gate replay --by=" + operator() + " " + b.Name
 	part, _ := b.Manifest.Part(archive.Documents)
 	documents := "backup documents " + part.SHA256
-	want := []string{"backup create " + b.Name, "receive in /data", "finish in /data", "restart redis",
-		documents, "restart knowledge", "restart gate", replay}
+	want := []string{"backup create " + b.Name, "receive in /data", "close", "finish in /data",
+		"restart redis", documents, "restart knowledge", "restart gate", replay, "open"}
 	if !slices.Equal(*p.done, want) {
 		t.Errorf("done is %q, want %q", *p.done, want)
 	}
@@ -213,6 +223,9 @@ func TestRestore(t *testing.T) {
 		t.Errorf("read are %q", p.read)
 	}
 	tail := p.read["finish in /data"]
+	if !strings.Contains(tail, "gate:maintenance") || !strings.Contains(tail, restoreNotice) {
+		t.Errorf("Redis begins without the page of maintenance: %q", tail)
+	}
 	for day, there := range map[string]bool{
 		"2026-11-01": false, "2026-11-20": true, "2026-11-26": true, "2026-11-27": true,
 	} {
@@ -221,7 +234,7 @@ func TestRestore(t *testing.T) {
 		}
 	}
 	for _, line := range []string{"backup-of-before", "done again since the backup: 1 erase",
-		"not done again: 2 password", "codexcontinue (0123456789ab)"} {
+		"  password of ada", "codexcontinue (0123456789ab)"} {
 		if !strings.Contains(said.String(), line) {
 			t.Errorf("it does not say %q:\n%s", line, said.String())
 		}
@@ -239,8 +252,8 @@ func TestRestoreFails(t *testing.T) {
 	}{
 		"backup create":    {"so nothing was replaced", "backup create"},
 		"receive":          {"of Redis: it broke", "receive in /data"},
-		"audit days":       {"read the audit", "drop in /data"},
-		"finish":           {"of Redis: it broke", "finish in /data"},
+		"audit days":       {"read the audit", "open"},
+		"finish":           {"of Redis: it broke", "open"},
 		"restart redis":    {"starts within an hour: run it again, with the name backup-20261126", "restart redis"},
 		"backup documents": {"already: run it again, with the name backup-20261126", "backup documents"},
 		"restart gate":     {"what was erased since the backup is there again", "restart gate"},
@@ -254,6 +267,58 @@ func TestRestoreFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want.says) || !strings.HasPrefix(last, want.last) {
 			t.Errorf("%s: %v after %q", fails, err, last)
 		}
+		if replaced := slices.Contains(*p.done, "restart redis"); replaced != (p.shown != nil) ||
+			replaced != strings.HasSuffix(err.Error(), "until `codexctl maintenance off prod`") {
+			t.Errorf("%s: %v, and people read %v", fails, err, p.shown)
+		}
+	}
+}
+
+// TestRestoreRefresh: where it cannot be read what was erased meanwhile, it is said how to go on.
+func TestRestoreRefresh(t *testing.T) {
+	a, p, _, on, stack, b := restored(t)
+	late := filepath.Join(p.dir, archive.ErasuresFile(begun.Add(time.Hour)))
+	if err := os.WriteFile(late, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
+	if err == nil || !strings.Contains(err.Error(), "is there again") ||
+		!strings.Contains(err.Error(), "run it again, with the name "+b.Name) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRestoreNotice leaves up the notice that an operator had put up, and takes down that of a
+// restore that has failed, unless this one fails as well.
+func TestRestoreNotice(t *testing.T) {
+	for _, tt := range []struct{ message, fails, last string }{
+		{"New disks.", "", "gate replay"},
+		{"New disks.", "finish", "finish"},
+		{restoreNotice, "", "open"},
+		{restoreNotice, "finish", "finish"},
+	} {
+		a, p, _, on, stack, b := restored(t)
+		p.fails, p.shown = tt.fails, &notice{Message: tt.message}
+		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+		err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
+		last := (*p.done)[len(*p.done)-1]
+		if (err == nil) != (tt.fails == "") || !strings.HasPrefix(last, tt.last) ||
+			!strings.Contains(p.read["finish in /data"], tt.message) ||
+			slices.Contains(*p.done, "close") {
+			t.Errorf("%+v: %v, %q", tt, err, *p.done)
+		}
+	}
+}
+
+// TestSources: a copy of the backups does not know what was erased since it was made.
+func TestSources(t *testing.T) {
+	k := keeper{program: "/backup"}
+	if from, also := backupSources(k, ""); from == nil || len(also) > 0 {
+		t.Errorf("%v, %v", from, also)
+	}
+	if from, also := backupSources(k, "copy"); from != backups.Folder("copy") || len(also) != 1 {
+		t.Errorf("%v, %v", from, also)
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 
 const (
 	// invitationsKey is the name in Redis of the hash with all invitations, of which a name has one
-	// at most: inviting again makes the former code worthless.
+	// at most: inviting again makes the former code worthless. A restore drops it: see package
+	// backups of codexctl.
 	invitationsKey = "gate:invitations"
 
 	// invitationLife is how long a code is good.

@@ -21,7 +21,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// key is where Redis has the notice.
+// key is where Redis has the notice. A restore puts one there as well: see package backups of
+// codexctl.
 const key = "gate:maintenance"
 
 const (

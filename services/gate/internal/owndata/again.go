@@ -9,8 +9,11 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 )
 
-// aConversation is what the audit's names of conversations are of.
-const aConversation = "conversation"
+// What the audit's names of conversations, and of what was handed over, are of.
+const (
+	aConversation = "conversation"
+	anAnswer      = "answer"
+)
 
 // DeleteAgain deletes the conversations of the person that records call so, of those that there
 // are. It is for what was deleted before, and has come back with a backup. by is who asks.
@@ -46,4 +49,31 @@ func (d *Data) DeleteAgain(
 		deleted++
 	}
 	return deleted, nil
+}
+
+// WithdrawAgain takes back what the person has handed over and records call so, all of it if that
+// is empty: it was taken back before, and has come back with a backup. by is who asks.
+func (d *Data) WithdrawAgain(ctx context.Context, owner, by, object string) error {
+	if object == "" {
+		return d.Withdraw(by)(ctx, owner)
+	}
+
+	who := identity.Person{ID: owner, By: by}
+	var list backendapi.Submissions
+	err := d.frontend.JSON(ctx, http.MethodGet, SubmissionsPath, nil, &list, d.as(who))
+	if err != nil {
+		return err
+	}
+
+	for _, s := range list.Submissions {
+		if d.sessions.Audit.Name(anAnswer, s.ID) != object {
+			continue
+		}
+		resp, err := d.ask(ctx, http.MethodDelete, SubmissionsPath+"/"+url.PathEscape(s.ID), who, nil)
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	}
+	return nil
 }

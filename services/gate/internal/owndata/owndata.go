@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 
@@ -171,7 +172,9 @@ func (d *Data) recorded(
 ) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), EraseTime)
 	defer cancel()
-	who.Action, who.Object, who.Detail = auditlog.Move, from, map[string]string{"to": to}
+	detail := map[string]string{"to": to}
+	maps.Copy(detail, who.Detail)
+	who.Action, who.Object, who.Detail = auditlog.Move, from, detail
 	act, err := d.sessions.Audit.Begin(ctx, who)
 	if err != nil {
 		return err
