@@ -130,6 +130,7 @@ func (a *App) restoreBackup(
 	if err := r.replay(ctx); err != nil {
 		return err
 	}
+	k.release(ctx, r.staying()...)
 
 	a.say("%s has taken its place in %s", b.Name, console.Elapsed(a.now().Sub(begun)))
 	return r.models()

@@ -203,7 +203,7 @@ func TestRestore(t *testing.T) {
 	part, _ := b.Manifest.Part(archive.Documents)
 	documents := "backup documents " + part.SHA256
 	want := []string{"backup create " + b.Name, "receive in /data", "finish in /data", "restart redis",
-		documents, "restart knowledge", "restart gate", replay}
+		documents, "restart knowledge", "restart gate", replay, "backup release " + b.Name}
 	if !slices.Equal(*p.done, want) {
 		t.Errorf("done is %q, want %q", *p.done, want)
 	}

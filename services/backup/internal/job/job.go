@@ -61,12 +61,9 @@ type Job struct {
 // New returns a job.
 func New(o Options) *Job { return &Job{Options: o} }
 
-// Create makes a backup, reads it again, and drops those that need not be kept, but for those that
-// stay names, such as one that is about to be restored. The erasures of before come first: a backup
-// is never without those that it needs.
-func (j *Job) Create(
-	ctx context.Context, stay ...string,
-) (name string, s archive.Summary, err error) {
+// Create makes a backup, reads it again, and drops those that need not be kept. The erasures of
+// before come first: a backup is never without those that it needs.
+func (j *Job) Create(ctx context.Context) (name string, s archive.Summary, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.writeErasures(ctx); err != nil {
@@ -93,7 +90,7 @@ func (j *Job) Create(
 
 	j.Log.InfoContext(ctx, "backup", "name", name, "bytes", s.Bytes,
 		"took", s.Ended.Sub(s.Begun).Round(time.Millisecond).String())
-	if err := j.prune(ctx, stay); err != nil {
+	if err := j.prune(ctx); err != nil {
 		return name, s, fmt.Errorf("%s is there, but older ones cannot be dropped: %w", name, err)
 	}
 	return name, s, nil
@@ -293,13 +290,17 @@ const halfMade = 24 * time.Hour
 func (j *Job) Prune(ctx context.Context) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.prune(ctx, nil)
+	return j.prune(ctx)
 }
 
-// prune is Prune, but for the backups that stay names. Those of the future stay as well, and take no
-// other's place.
-func (j *Job) prune(ctx context.Context, stay []string) error {
+// prune is Prune. Backups that are held stay, and so do those of the future, which take no other's
+// place.
+func (j *Job) prune(ctx context.Context) error {
 	files, err := j.files(ctx)
+	if err != nil {
+		return err
+	}
+	held, err := j.held(ctx, files)
 	if err != nil {
 		return err
 	}
@@ -317,7 +318,7 @@ func (j *Job) prune(ctx context.Context, stay []string) error {
 	}
 	oldest := j.Now()
 	for i, stays := range j.Keep.Keeps(times) {
-		if stays || slices.Contains(stay, all[i].stem) {
+		if stays || held[all[i].stem] {
 			oldest = all[i].at
 			continue
 		}
@@ -332,13 +333,14 @@ func (j *Job) prune(ctx context.Context, stay []string) error {
 		j.Log.InfoContext(ctx, "backup dropped", "name", all[i].stem)
 	}
 
-	return j.pruneOthers(ctx, files, there, oldest)
+	return j.pruneOthers(ctx, files, there, held, oldest)
 }
 
 // pruneOthers drops what no backup since the oldest one needs: erasures of before it, and states but
-// for the last one of before it. there are the backups that were whole.
+// but for the last one of before it. there are the backups that were whole, and held those that were
+// held.
 func (j *Job) pruneOthers(
-	ctx context.Context, files []file, there map[string]bool, oldest time.Time,
+	ctx context.Context, files []file, there, held map[string]bool, oldest time.Time,
 ) error {
 	stateKept := false
 	for _, f := range files {
@@ -352,6 +354,8 @@ func (j *Job) pruneOthers(
 		case archive.Settings:
 			drop = before && stateKept
 			stateKept = stateKept || before
+		case archive.Hold:
+			drop = !held[f.stem] || !there[f.stem]
 		}
 		if !drop {
 			continue

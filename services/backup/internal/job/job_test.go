@@ -234,29 +234,79 @@ func TestPrune(t *testing.T) {
 	})
 }
 
-// TestStay: a backup that is about to be restored, and what it needs, is not dropped.
-func TestStay(t *testing.T) {
-	b := newBench(t, depottest.Directory(t))
-	first := b.create(t)
-	erasures := archive.ErasuresFile(b.now.Add(time.Second))
-	if err := b.Depot.Create(t.Context(), erasures, strings.NewReader("x")); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		b.now = b.now.Add(time.Hour)
-		if _, _, err := b.Create(t.Context(), first); err != nil {
+// TestHold: a backup that is being restored, and what it needs, is not dropped, by no process, until
+// it is released or a week has passed.
+func TestHold(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		ctx := t.Context()
+		held := func(name, erasures string) bool {
+			t.Helper()
+			for range 3 {
+				b.now = b.now.Add(time.Hour)
+				b.Job = New(b.Options) // as in another process
+				b.create(t)
+			}
+			names, there := b.names(t), true
+			for _, file := range []string{archive.File(name), archive.SummaryFile(name), erasures} {
+				there = there && slices.Contains(names, file)
+			}
+			want := 2 * 2 // the rule's
+			if there {
+				want += 3 + 1
+			}
+			if len(names) != want {
+				t.Errorf("left are %q", names)
+			}
+			return there
+		}
+		hold := func() (name, erasures string) {
+			t.Helper()
+			name, erasures = b.create(t), archive.ErasuresFile(b.now.Add(time.Second))
+			if err := errors.Join(b.Depot.Create(ctx, erasures, strings.NewReader("x")),
+				b.Hold(ctx, name)); err != nil {
+				t.Fatal(err)
+			}
+			return name, erasures
+		}
+
+		name, erasures := hold()
+		if !held(name, erasures) {
+			t.Error("it is dropped though it is held")
+		}
+		if err := errors.Join(b.Release(ctx, name), b.Release(ctx, name)); err != nil {
+			t.Error(err)
+		}
+		if held(name, erasures) {
+			t.Error("it is there though it was released")
+		}
+
+		name, erasures = hold()
+		b.now = b.now.Add(holds - 4*time.Hour)
+		if !held(name, erasures) {
+			t.Error("it is dropped before a week has passed")
+		}
+		b.now = b.now.Add(4 * time.Hour)
+		if held(name, erasures) {
+			t.Error("it is there though a week has passed")
+		}
+
+		if err := b.Hold(ctx, archive.Name(b.now.Add(time.Minute))); err != nil { // there is none
 			t.Fatal(err)
 		}
-	}
-	if names := b.names(t); len(names) != 7 || !slices.Contains(names, erasures) {
-		t.Errorf("left are %q", names)
-	}
+		b.now = b.now.Add(time.Hour)
+		b.create(t)
+		if names := b.names(t); len(names) != 4 {
+			t.Errorf("left are %q", names)
+		}
 
-	b.now = b.now.Add(time.Hour)
-	b.create(t)
-	if names := b.names(t); len(names) != 4 {
-		t.Errorf("after the next one there are %q", names)
-	}
+		bad := archive.HoldFile(archive.Name(b.now))
+		if err := b.Depot.Create(ctx, bad, strings.NewReader("soon")); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Prune(ctx); err == nil || !strings.Contains(err.Error(), "backup release backup-") {
+			t.Errorf("a hold that says nothing: %v", err)
+		}
+	})
 }
 
 // TestClock: a backup of the future, of a clock that was ahead, neither delays the next ones nor
