@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backup/internal/job"
@@ -38,11 +39,24 @@ type schedule struct {
 	notUntil time.Time // after failures
 }
 
-// run makes backups until the context ends. Then it writes down what was erased since it last looked,
-// as the stack may go with its volumes.
+// run makes backups, and writes down erasures, which wait for no backup, until the context ends.
 func (s *schedule) run(ctx context.Context) {
+	var working sync.WaitGroup
+	working.Go(func() { s.watch(ctx) })
 	for {
 		s.step(ctx, time.Now())
+		if !outage.Pause(ctx, look) {
+			break
+		}
+	}
+	working.Wait()
+}
+
+// watch writes down what is erased until the context ends, and then what was since it last looked, as
+// the stack may go with its volumes.
+func (s *schedule) watch(ctx context.Context) {
+	for {
+		s.erasures(ctx)
 		if !outage.Pause(ctx, look) {
 			break
 		}
@@ -61,10 +75,8 @@ func (s *schedule) erasures(ctx context.Context) {
 	}
 }
 
-// step does what is to be done at the time.
+// step makes a backup if one is due at the time.
 func (s *schedule) step(ctx context.Context, now time.Time) {
-	s.erasures(ctx)
-
 	last, err := s.job.Last(ctx)
 	if err == nil {
 		s.metrics.seen(last)

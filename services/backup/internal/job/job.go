@@ -54,8 +54,10 @@ type Part struct {
 type Job struct {
 	Options
 
-	mu   sync.Mutex // is held while something is written
-	seen journal
+	mu sync.Mutex // is held while a backup is written, or dropped
+
+	erasing sync.Mutex // is held while erasures are written, which wait for no backup
+	seen    journal
 }
 
 // New returns a job.
@@ -66,7 +68,7 @@ func New(o Options) *Job { return &Job{Options: o} }
 func (j *Job) Create(ctx context.Context) (name string, s archive.Summary, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.writeErasures(ctx); err != nil {
+	if err := j.Erasures(ctx); err != nil {
 		return "", s, err
 	}
 
@@ -337,7 +339,7 @@ func (j *Job) prune(ctx context.Context) error {
 }
 
 // pruneOthers drops what no backup since the oldest one needs: erasures of before it, and states but
-// but for the last one of before it. there are the backups that were whole, and held those that were
+// for the last one of before it. there are the backups that were whole, and held those that were
 // held.
 func (j *Job) pruneOthers(
 	ctx context.Context, files []file, there, held map[string]bool, oldest time.Time,
@@ -369,8 +371,6 @@ func (j *Job) pruneOthers(
 
 // PutState keeps what the program that provisions knows of the stack.
 func (j *Job) PutState(ctx context.Context, s archive.State) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	s.Time = j.Now().UTC().Truncate(time.Millisecond)
 	return j.seal(ctx, archive.StateFile(s.Time), s)
 }
