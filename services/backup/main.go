@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -96,10 +97,13 @@ func command(
 			return err
 		}
 		name, s, err := w.job.Create(ctx)
-		if name == "" {
+		if err != nil {
 			return err
 		}
-		return errors.Join(err, json.NewEncoder(stdout).Encode(job.Backup{Name: name, Summary: s}))
+		if err := w.job.Prune(ctx); err != nil {
+			fmt.Fprintln(stderr, "backup: older backups are not dropped:", err)
+		}
+		return json.NewEncoder(stdout).Encode(job.Backup{Name: name, Summary: s})
 	case "release":
 		if err := archive.CheckName(args[1]); err != nil {
 			return err
@@ -141,13 +145,13 @@ func (w *worker) files(ctx context.Context, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stderr, "backup: erasures since the last minute may be missing:", err)
 	}
 
-	names, err := w.depot.List(ctx)
+	files, err := w.depot.List(ctx)
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Fprintln(stdout, name)
+	slices.SortFunc(files, func(a, b depot.File) int { return strings.Compare(a.Name, b.Name) })
+	for _, f := range files {
+		fmt.Fprintln(stdout, f.Name)
 	}
 	return nil
 }

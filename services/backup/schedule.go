@@ -89,8 +89,10 @@ func (s *schedule) step(ctx context.Context, now time.Time) {
 		ctx, cancel := context.WithTimeout(ctx, longest)
 		defer cancel()
 		var made time.Time
-		made, err = s.create(ctx)
-		s.metrics.seen(made)
+		if made, err = s.create(ctx); err == nil {
+			s.metrics.seen(made)
+			s.prune(ctx)
+		}
 	}
 	if err == nil {
 		s.failures, s.notUntil = 0, time.Time{}
@@ -118,6 +120,14 @@ func (s *schedule) create(ctx context.Context) (time.Time, error) {
 	return summary.Begun, nil
 }
 
+// prune drops what need not be kept. That it fails makes no backup less.
+func (s *schedule) prune(ctx context.Context) {
+	if err := s.job.Prune(ctx); err != nil && ctx.Err() == nil {
+		s.metrics.failures.WithLabelValues("prune").Inc()
+		s.log.ErrorContext(ctx, "older backups are not dropped", "error", err)
+	}
+}
+
 // metrics tell whether there are backups.
 type metrics struct {
 	last, bytes, took prometheus.Gauge
@@ -134,17 +144,19 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 		took: f.NewGauge(prometheus.GaugeOpts{Name: "backup_last_duration_seconds",
 			Help: "How long the last backup took that this process made."}),
 		failures: f.NewCounterVec(prometheus.CounterOpts{Name: "backup_failures_total",
-			Help: "What failed, by what it was: backup or erasures."}, []string{"what"}),
+			Help: "What failed, by what it was: backup, erasures or prune."}, []string{"what"}),
 	}
-	for _, what := range []string{"backup", "erasures"} {
+	for _, what := range []string{"backup", "erasures", "prune"} {
 		m.failures.WithLabelValues(what)
 	}
 	return m
 }
 
-// seen notes when the last backup was begun.
+// seen notes when the last backup was begun; zero is for none.
 func (m *metrics) seen(last time.Time) {
+	seconds := 0.0
 	if !last.IsZero() {
-		m.last.Set(float64(last.Unix()))
+		seconds = float64(last.Unix())
 	}
+	m.last.Set(seconds)
 }

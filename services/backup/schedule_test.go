@@ -99,3 +99,72 @@ func TestErasuresMeanwhile(t *testing.T) {
 		<-done
 	})
 }
+
+// value returns that of a counter or a gauge.
+func value(t *testing.T, m prometheus.Collector) float64 {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(m)
+	all, err := reg.Gather()
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	got := all[0].GetMetric()[0]
+	return got.GetCounter().GetValue() + got.GetGauge().GetValue()
+}
+
+// stuck is a depot that removes nothing.
+type stuck struct{ depot.Depot }
+
+var errStuck = errors.New("it is locked")
+
+func (s stuck) Remove(context.Context, string) error { return errStuck }
+
+// TestPruneFails: where older backups cannot be dropped there is a backup all the same, and no other
+// one is due.
+func TestPruneFails(t *testing.T) {
+	dir := t.TempDir()
+	d, err := depot.NewDirectory(dir, "prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		s := newSchedule(t, stuck{d}, nil, func(_ context.Context, to io.Writer) error {
+			_, err := io.WriteString(to, "REDIS")
+			return err
+		})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.run(ctx)
+		}()
+
+		time.Sleep(49 * time.Hour)
+		stop()
+		<-done
+		if got := files(t, dir, "backup-*.json"); len(got) != 3 {
+			t.Errorf("there are %q", got)
+		}
+		count := func(what string) float64 {
+			return value(t, s.metrics.failures.WithLabelValues(what))
+		}
+		if count("backup") != 0 || count("prune") != 2 {
+			t.Errorf("%v backups failed, and %v times older ones stayed", count("backup"), count("prune"))
+		}
+	})
+}
+
+// TestNone: where backups are gone the metric says so.
+func TestNone(t *testing.T) {
+	m := newMetrics(prometheus.NewRegistry())
+	for _, tt := range []struct {
+		at   time.Time
+		want float64
+	}{{time.Unix(5, 0), 5}, {time.Time{}, 0}} {
+		if m.seen(tt.at); value(t, m.last) != tt.want {
+			t.Errorf("%s: %v", tt.at, value(t, m.last))
+		}
+	}
+}

@@ -239,10 +239,15 @@ type listed struct {
 // create has a backup made. Those of stay are not dropped until release, for a week at most.
 func (k keeper) create(ctx context.Context, stay ...string) (b listed, err error) {
 	var out bytes.Buffer
-	if err = k.stream(ctx, nil, &out, append([]string{"create"}, stay...)...); err == nil {
-		err = json.Unmarshal(out.Bytes(), &b)
+	warning, err := warned(ctx, k.platform, k.replica, nil, &out,
+		append([]string{k.program, "create"}, stay...)...)
+	if err != nil {
+		return b, err
 	}
-	return b, err
+	if warning != "" { // older ones may be left
+		k.say("%s", warning)
+	}
+	return b, json.Unmarshal(out.Bytes(), &b)
 }
 
 // release lets the backups be dropped that create has kept. That it fails is only said.

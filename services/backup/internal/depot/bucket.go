@@ -79,20 +79,20 @@ func NewBucket(o BucketOptions, stack string) (*Bucket, error) {
 func (b *Bucket) String() string { return b.at }
 
 // List implements Depot.
-func (b *Bucket) List(ctx context.Context) ([]string, error) {
+func (b *Bucket) List(ctx context.Context) ([]File, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var names []string
+	var files []File
 	for o := range b.client.ListObjects(ctx, b.bucket, minio.ListObjectsOptions{Prefix: b.prefix}) {
 		if o.Err != nil {
 			return nil, b.explain(o.Err)
 		}
 		name := strings.TrimPrefix(o.Key, b.prefix)
 		if name != "" && !strings.Contains(name, "/") {
-			names = append(names, name)
+			files = append(files, File{name, o.Size})
 		}
 	}
-	return names, nil
+	return files, nil
 }
 
 // Create implements Depot.

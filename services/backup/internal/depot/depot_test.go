@@ -67,18 +67,19 @@ func TestDepot(t *testing.T) {
 				t.Errorf("what broke: %v", err)
 			}
 
-			names, err := d.List(ctx)
-			slices.Sort(names)
-			if want := []string{"empty", "large", "small"}; err != nil || !slices.Equal(names, want) {
-				t.Errorf("there are %q, %v", names, err)
+			files, err := d.List(ctx)
+			slices.SortFunc(files, func(a, b depot.File) int { return strings.Compare(a.Name, b.Name) })
+			want := []depot.File{{Name: "empty"}, {Name: "large", Size: 33 << 20}, {Name: "small", Size: 1}}
+			if err != nil || !slices.Equal(files, want) {
+				t.Errorf("there are %v, %v", files, err)
 			}
 			for range 2 {
 				if err := d.Remove(ctx, "large"); err != nil {
 					t.Error(err)
 				}
 			}
-			if names, err := d.List(ctx); len(names) != 2 {
-				t.Errorf("there are %q, %v", names, err)
+			if files, err := d.List(ctx); len(files) != 2 {
+				t.Errorf("there are %v, %v", files, err)
 			}
 		})
 	}

@@ -64,11 +64,11 @@ func newBench(t *testing.T, d depot.Depot) *bench {
 	return b
 }
 
-// create makes a backup.
+// create makes a backup, and drops what need not be kept.
 func (b *bench) create(t *testing.T) string {
 	t.Helper()
 	name, _, err := b.Create(t.Context())
-	if err != nil {
+	if err := errors.Join(err, b.Prune(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -92,9 +92,13 @@ func (b *bench) file(t *testing.T, name string) []byte {
 // files returns the names of all files.
 func (b *bench) names(t *testing.T) []string {
 	t.Helper()
-	names, err := b.Depot.List(t.Context())
+	files, err := b.Depot.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name)
 	}
 	slices.Sort(names)
 	return names
@@ -370,6 +374,52 @@ func TestAlone(t *testing.T) {
 	if names := b.names(t); len(names) != 2 {
 		t.Errorf("left are %q", names)
 	}
+}
+
+// TestDamaged: a backup that was cut, or whose summary cannot be read, is none: it is not listed, the
+// next one is due, and it takes no place of another. It stays as long as one of before it does.
+func TestDamaged(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		ctx := t.Context()
+		put := func(name, content string) {
+			t.Helper()
+			if err := b.Depot.Create(ctx, name, strings.NewReader(content)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next := func() string {
+			t.Helper()
+			b.now = b.now.Add(25 * time.Hour)
+			return b.create(t)
+		}
+
+		first := b.create(t)
+		cut := next()
+		put(archive.File(cut), string(b.file(t, archive.File(cut))[:400]))
+		bad := next()
+		put(archive.SummaryFile(bad), "{")
+
+		list, err := b.List(ctx)
+		if err != nil || len(list) != 1 || list[0].Name != first {
+			t.Errorf("listed are %+v, %v", list, err)
+		}
+		if last, err := b.Last(ctx); err != nil || archive.Name(last) != first {
+			t.Errorf("the last one is of %s, %v", last, err)
+		}
+
+		second := next()
+		var want []string
+		for _, name := range []string{first, cut, bad, second} {
+			want = append(want, archive.SummaryFile(name), archive.File(name))
+		}
+		if got := b.names(t); !slices.Equal(got, want) {
+			t.Errorf("left are %q, want %q", got, want)
+		}
+		next()
+		if got := b.names(t); len(got) != 4 || slices.Contains(got, archive.File(cut)) {
+			t.Errorf("in the end there are %q", got)
+		}
+	})
 }
 
 // late is a depot that reports an error of a summary that it has stored all the same.
