@@ -178,11 +178,6 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 	defer w.Close()
-	if d, ok := w.depot.(*depot.Directory); ok {
-		if err := d.Clean(); err != nil {
-			w.log.Warn("what was left unfinished stays", "error", err)
-		}
-	}
 
 	srv := server.New("backup", w.log, w.cfg.DrainTimeout)
 	srv.Secure(w.who.Server())

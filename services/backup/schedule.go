@@ -43,6 +43,7 @@ type schedule struct {
 func (s *schedule) run(ctx context.Context) {
 	var working sync.WaitGroup
 	working.Go(func() { s.watch(ctx) })
+	s.pruned(ctx, s.job.Clean(ctx)) // it may be what fills the place
 	for {
 		s.step(ctx, time.Now())
 		if !outage.Pause(ctx, look) {
@@ -91,7 +92,7 @@ func (s *schedule) step(ctx context.Context, now time.Time) {
 		var made time.Time
 		if made, err = s.create(ctx); err == nil {
 			s.metrics.seen(made)
-			s.prune(ctx)
+			s.pruned(ctx, s.job.Prune(ctx))
 		}
 	}
 	if err == nil {
@@ -120,11 +121,11 @@ func (s *schedule) create(ctx context.Context) (time.Time, error) {
 	return summary.Begun, nil
 }
 
-// prune drops what need not be kept. That it fails makes no backup less.
-func (s *schedule) prune(ctx context.Context) {
-	if err := s.job.Prune(ctx); err != nil && ctx.Err() == nil {
+// pruned notes whether what need not be kept was dropped. That it was not makes no backup less.
+func (s *schedule) pruned(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
 		s.metrics.failures.WithLabelValues("prune").Inc()
-		s.log.ErrorContext(ctx, "older backups are not dropped", "error", err)
+		s.log.ErrorContext(ctx, "what need not be kept is not dropped", "error", err)
 	}
 }
 

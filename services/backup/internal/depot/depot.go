@@ -29,6 +29,9 @@ type Depot interface {
 	// Remove removes a file, if there is one.
 	Remove(ctx context.Context, name string) error
 
+	// Clean removes what a Create left that was begun before the time, and has not ended.
+	Clean(ctx context.Context, before time.Time) error
+
 	// String returns where it is, for people.
 	String() string
 }
@@ -56,16 +59,16 @@ func NewDirectory(root, stack string) (*Directory, error) {
 	return d, nil
 }
 
-// left is how long a file stays whose writer has not gone on with it.
-const left = 24 * time.Hour
-
-// Clean removes what a process that has ended left unfinished.
-func (d *Directory) Clean() error {
+// Clean implements Depot, by when a file was last written to.
+func (d *Directory) Clean(_ context.Context, before time.Time) error {
 	paths, err := filepath.Glob(filepath.Join(d.dir, unfinished+"*"))
 	for _, path := range paths {
 		info, e := os.Stat(path)
-		if e == nil && time.Since(info.ModTime()) > left {
+		if e == nil && info.ModTime().Before(before) {
 			e = os.Remove(path)
+		}
+		if errors.Is(e, fs.ErrNotExist) {
+			e = nil // it has just ended
 		}
 		err = errors.Join(err, e)
 	}

@@ -308,15 +308,27 @@ func (j *Job) whole(ctx context.Context, files []file) iter.Seq2[file, archive.S
 	}
 }
 
-// halfMade is how long one of a backup's two files stays without the other: another process may be
-// writing it.
+// halfMade is how long one of a backup's two files stays without the other, or an upload that has not
+// ended: another process may be writing it.
 const halfMade = 24 * time.Hour
 
-// Prune drops what need not be kept. Backups that are held stay, and so do those of the future, which
-// take no other's place.
+// Clean removes what processes that have ended left unfinished.
+func (j *Job) Clean(ctx context.Context) error {
+	if err := j.Depot.Clean(ctx, j.Now().Add(-halfMade)); err != nil {
+		return fmt.Errorf("remove what was left unfinished: %w", err)
+	}
+	return nil
+}
+
+// Prune drops what need not be kept, and does Clean. Backups that are held stay, and so do those of
+// the future, which take no other's place.
 func (j *Job) Prune(ctx context.Context) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return errors.Join(j.prune(ctx), j.Clean(ctx))
+}
+
+func (j *Job) prune(ctx context.Context) error {
 	files, err := j.files(ctx)
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -236,6 +238,27 @@ func TestPrune(t *testing.T) {
 			t.Errorf("the last one is of %s, %v", last, err)
 		}
 	})
+}
+
+// TestPruneCleans: what a process that was killed left of a file that it wrote goes after a day.
+func TestPruneCleans(t *testing.T) {
+	dir := t.TempDir()
+	d, err := depot.NewDirectory(dir, "prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, d)
+	path := filepath.Join(dir, "prod", ".unfinished-1")
+	for age, there := range map[time.Duration]bool{23 * time.Hour: true, 25 * time.Hour: false} {
+		at := b.now.Add(-age)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, at, at),
+			b.Prune(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); os.IsNotExist(err) == there {
+			t.Errorf("after %s: %v", age, err)
+		}
+	}
 }
 
 // TestHold: a backup that is being restored, and what it needs, is not dropped, by no process, until
