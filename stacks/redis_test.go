@@ -202,6 +202,19 @@ func TestPasswordRotation(t *testing.T) {
 	}
 }
 
+// TestRestoreReceived: of what a restore was still sending when the container ended nothing is left.
+func TestRestoreReceived(t *testing.T) {
+	s := newPasswordServer(t)
+	if err := os.Mkdir(filepath.Join(s.dir, "restoring"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.write("restoring/appendonly.aof.1.base.rdb", "what somebody wrote")
+	s.start("first", 60)
+	if _, err := os.Stat(filepath.Join(s.dir, "restoring")); !os.IsNotExist(err) {
+		t.Errorf("it is there: %v", err)
+	}
+}
+
 // TestPasswordOfDefaultUser holds that the default user, as whom the services of the version before
 // signed in, is let in as long as a former password, with another one of the config or the same.
 func TestPasswordOfDefaultUser(t *testing.T) {

@@ -3,7 +3,8 @@
 //
 //	backup                    serve, as the environment says (see services/backup/backupenv)
 //	backup create [NAME]      make a backup now, and print what it is as JSON; that of the name, which
-//	                          is about to be restored, is not dropped for it
+//	                          is about to be restored, is not dropped for a week
+//	backup release NAME       have the backup be dropped when the rule says so, as it was restored
 //	backup list               print the backups as JSON, the last one first
 //	backup verify NAME        read a backup, and compare it with its summary
 //	backup files              print the names of all files, after erasures were written down
@@ -25,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,7 +41,7 @@ import (
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
-const usage = "usage: backup [create [NAME] | list | verify NAME | files | fetch FILE | state | " +
+const usage = "usage: backup [create [NAME] | release NAME | list | verify NAME | files | fetch FILE | state | " +
 	"documents SHA256 | healthcheck [URL] | certificate | version]"
 
 func main() {
@@ -57,8 +59,8 @@ func run(
 	ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer,
 ) error {
 	commands := map[string][2]int{ // with the least and the most words
-		"create": {1, 2}, "list": {1, 1}, "verify": {2, 2}, "files": {1, 1}, "fetch": {2, 2},
-		"state": {1, 1}, "documents": {2, 2},
+		"create": {1, 2}, "release": {2, 2}, "list": {1, 1}, "verify": {2, 2}, "files": {1, 1},
+		"fetch": {2, 2}, "state": {1, 1}, "documents": {2, 2},
 	}
 	if len(args) > 0 && commands[args[0]][0] != 0 {
 		if n := commands[args[0]]; len(args) < n[0] || len(args) > n[1] {
@@ -87,15 +89,26 @@ func command(
 			if err := archive.CheckName(name); err != nil {
 				return err
 			}
+			if err := w.job.Hold(ctx, name); err != nil {
+				return err
+			}
 		}
 		if err := w.publish(ctx); err != nil {
 			return err
 		}
-		name, s, err := w.job.Create(ctx, args[1:]...)
-		if name == "" {
+		name, s, err := w.job.Create(ctx)
+		if err != nil {
 			return err
 		}
-		return errors.Join(err, json.NewEncoder(stdout).Encode(job.Backup{Name: name, Summary: s}))
+		if err := w.job.Prune(ctx); err != nil {
+			fmt.Fprintln(stderr, "backup: older backups are not dropped:", err)
+		}
+		return json.NewEncoder(stdout).Encode(job.Backup{Name: name, Summary: s})
+	case "release":
+		if err := archive.CheckName(args[1]); err != nil {
+			return err
+		}
+		return w.job.Release(ctx, args[1])
 	case "list":
 		list, err := w.job.List(ctx)
 		if err != nil {
@@ -132,13 +145,13 @@ func (w *worker) files(ctx context.Context, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stderr, "backup: erasures since the last minute may be missing:", err)
 	}
 
-	names, err := w.depot.List(ctx)
+	files, err := w.depot.List(ctx)
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Fprintln(stdout, name)
+	slices.SortFunc(files, func(a, b depot.File) int { return strings.Compare(a.Name, b.Name) })
+	for _, f := range files {
+		fmt.Fprintln(stdout, f.Name)
 	}
 	return nil
 }
@@ -165,11 +178,6 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 	defer w.Close()
-	if d, ok := w.depot.(*depot.Directory); ok {
-		if err := d.Clean(); err != nil {
-			w.log.Warn("what was left unfinished stays", "error", err)
-		}
-	}
 
 	srv := server.New("backup", w.log, w.cfg.DrainTimeout)
 	srv.Secure(w.who.Server())

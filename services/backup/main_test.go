@@ -197,6 +197,16 @@ func TestCommands(t *testing.T) {
 		t.Errorf("state %+v, %v", state, err)
 	}
 
+	hold := filepath.Join(s.cfg.Directory, "prod", archive.HoldFile(made.Name))
+	s.must("", "create", made.Name)
+	if _, err := os.Stat(hold); err != nil {
+		t.Error(err)
+	}
+	s.must("", "release", made.Name)
+	if _, err := os.Stat(hold); !os.IsNotExist(err) {
+		t.Errorf("a backup that was released: %v", err)
+	}
+
 	s.away.Store(1) // Redis was restarted
 	s.must("others", "documents", "sum")
 	if s.received != "sum others" {
@@ -204,7 +214,7 @@ func TestCommands(t *testing.T) {
 	}
 
 	for _, wrong := range [][]string{
-		{"fetch", "../../etc/passwd"}, {"fetch", "README.md"}, {"verify", "x"}, {"create", "x"},
+		{"fetch", "../../etc/passwd"}, {"fetch", "README.md"}, {"verify", "x"}, {"create", "x"}, {"release", "x"},
 		{"verify", archive.Name(time.Unix(0, 0))}, {"state"}, {"x"}, {"documents"},
 	} {
 		if out, err := s.run("", wrong...); err == nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backup/internal/job"
@@ -38,11 +39,25 @@ type schedule struct {
 	notUntil time.Time // after failures
 }
 
-// run makes backups until the context ends. Then it writes down what was erased since it last looked,
-// as the stack may go with its volumes.
+// run makes backups, and writes down erasures, which wait for no backup, until the context ends.
 func (s *schedule) run(ctx context.Context) {
+	var working sync.WaitGroup
+	working.Go(func() { s.watch(ctx) })
+	s.pruned(ctx, s.job.Clean(ctx)) // it may be what fills the place
 	for {
 		s.step(ctx, time.Now())
+		if !outage.Pause(ctx, look) {
+			break
+		}
+	}
+	working.Wait()
+}
+
+// watch writes down what is erased until the context ends, and then what was since it last looked, as
+// the stack may go with its volumes.
+func (s *schedule) watch(ctx context.Context) {
+	for {
+		s.erasures(ctx)
 		if !outage.Pause(ctx, look) {
 			break
 		}
@@ -61,10 +76,8 @@ func (s *schedule) erasures(ctx context.Context) {
 	}
 }
 
-// step does what is to be done at the time.
+// step makes a backup if one is due at the time.
 func (s *schedule) step(ctx context.Context, now time.Time) {
-	s.erasures(ctx)
-
 	last, err := s.job.Last(ctx)
 	if err == nil {
 		s.metrics.seen(last)
@@ -77,8 +90,10 @@ func (s *schedule) step(ctx context.Context, now time.Time) {
 		ctx, cancel := context.WithTimeout(ctx, longest)
 		defer cancel()
 		var made time.Time
-		made, err = s.create(ctx)
-		s.metrics.seen(made)
+		if made, err = s.create(ctx); err == nil {
+			s.metrics.seen(made)
+			s.pruned(ctx, s.job.Prune(ctx))
+		}
 	}
 	if err == nil {
 		s.failures, s.notUntil = 0, time.Time{}
@@ -106,6 +121,14 @@ func (s *schedule) create(ctx context.Context) (time.Time, error) {
 	return summary.Begun, nil
 }
 
+// pruned notes whether what need not be kept was dropped. That it was not makes no backup less.
+func (s *schedule) pruned(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.metrics.failures.WithLabelValues("prune").Inc()
+		s.log.ErrorContext(ctx, "what need not be kept is not dropped", "error", err)
+	}
+}
+
 // metrics tell whether there are backups.
 type metrics struct {
 	last, bytes, took prometheus.Gauge
@@ -122,17 +145,19 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 		took: f.NewGauge(prometheus.GaugeOpts{Name: "backup_last_duration_seconds",
 			Help: "How long the last backup took that this process made."}),
 		failures: f.NewCounterVec(prometheus.CounterOpts{Name: "backup_failures_total",
-			Help: "What failed, by what it was: backup or erasures."}, []string{"what"}),
+			Help: "What failed, by what it was: backup, erasures or prune."}, []string{"what"}),
 	}
-	for _, what := range []string{"backup", "erasures"} {
+	for _, what := range []string{"backup", "erasures", "prune"} {
 		m.failures.WithLabelValues(what)
 	}
 	return m
 }
 
-// seen notes when the last backup was begun.
+// seen notes when the last backup was begun; zero is for none.
 func (m *metrics) seen(last time.Time) {
+	seconds := 0.0
 	if !last.IsZero() {
-		m.last.Set(float64(last.Unix()))
+		seconds = float64(last.Unix())
 	}
+	m.last.Set(seconds)
 }

@@ -164,8 +164,19 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	srv.Secure(who.Server())
 	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend,
-		identity.Knowledge, identity.Backup)
-	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
+		identity.Knowledge)
+	listing := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend,
+		identity.Knowledge, identity.Backup) // a backup names the models, and asks for no more
+	srv.Guard(func(h http.Handler) http.Handler {
+		all, list := verifier.Require(h, log), listing.Require(h, log)
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if req.Method == http.MethodGet && req.URL.Path == "/models" {
+				list.ServeHTTP(w, req)
+			} else {
+				all.ServeHTTP(w, req)
+			}
+		})
+	})
 	embedding := ""
 	if cfg.EmbeddingModel != "" {
 		embedding = build.FullName(cfg.EmbeddingModel)

@@ -299,7 +299,8 @@ func await(t *testing.T, ok func() bool) {
 	}
 }
 
-// refusesStrangers checks that the service answers the gate and the backend alone.
+// refusesStrangers checks that the service answers the gate and the backend alone, and lists models
+// for backups.
 func refusesStrangers(t *testing.T, url string, environ []string) {
 	t.Helper()
 	at := contract.Redis{URL: strings.TrimPrefix(environ[len(environ)-1], redisURL)}
@@ -311,19 +312,25 @@ func refusesStrangers(t *testing.T, url string, environ []string) {
 	type answer struct {
 		authorization string
 		status        int
+		only          string // the route, if there is one; "" are all
 	}
 	answers := map[string]answer{
-		"another signer": {sign("frontend", identity.ML), http.StatusUnauthorized},
-		"the gate":       {sign(identity.Gate, identity.ML), http.StatusOK},
-		"the backend":    {sign(identity.Backend, identity.ML), http.StatusOK},
+		"another signer": {sign("frontend", identity.ML), http.StatusUnauthorized, ""},
+		"the gate":       {sign(identity.Gate, identity.ML), http.StatusOK, ""},
+		"the backend":    {sign(identity.Backend, identity.ML), http.StatusOK, ""},
+		"a backup":       {sign(identity.Backup, identity.ML), http.StatusOK, "GET /models"},
 	}
 	for name, token := range identitytest.Forged(t, at, person.ID, identity.ML) {
-		answers[name] = answer{identity.Authorization(token), http.StatusUnauthorized}
+		answers[name] = answer{identity.Authorization(token), http.StatusUnauthorized, ""}
 	}
 
 	for name, tc := range answers {
-		for _, path := range []string{"GET /models", "POST /chat", "POST /embed"} {
-			method, path, _ := strings.Cut(path, " ")
+		for _, route := range []string{"GET /models", "POST /chat", "POST /embed"} {
+			method, path, _ := strings.Cut(route, " ")
+			want := tc.status
+			if tc.only != "" && tc.only != route {
+				want = http.StatusUnauthorized
+			}
 			req, err := http.NewRequestWithContext(t.Context(), method, url+path, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -336,8 +343,8 @@ func refusesStrangers(t *testing.T, url string, environ []string) {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if tc.status != resp.StatusCode && (tc.status != http.StatusOK || path == "/models") ||
-				tc.status == http.StatusOK && resp.StatusCode == http.StatusUnauthorized {
+			if want != resp.StatusCode && (want != http.StatusOK || path == "/models") ||
+				want == http.StatusOK && resp.StatusCode == http.StatusUnauthorized {
 				t.Errorf("%s: %s %s answers %s", name, method, path, resp.Status)
 			}
 		}

@@ -7,7 +7,8 @@
 #
 # What a restore has put beside the data takes their place first: /data/restored is a folder of
 # append-only files, which is renamed to that name when it is whole. A restore restarts Redis at once:
-# what is an hour old is of one that ended before that, and must not come back days later.
+# what is an hour old is of one that ended before that, and must not come back days later. What was
+# still being received is dropped: who sent it has ended with the container.
 #
 # USERS is a file with a line `user NAME reset on #SHA256 ...` for each user, and one of the default
 # user, `user default reset ...`, who is off. STATE is a file of this script's own that outlives the
@@ -21,6 +22,7 @@ users=$1 state=$2 seconds=$3 config=$4 retention=${5:-0}
 
 # A crash in between is no harm: the next start goes on from here.
 data=$(dirname "$state")
+rm -rf "$data/restoring"
 if [ -n "$(find "$data/restored" -maxdepth 0 -mmin -60 2>/dev/null)" ]; then
 	mv "$data/restored" "$data/taken"
 elif [ -d "$data/restored" ]; then

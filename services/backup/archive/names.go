@@ -15,6 +15,7 @@ const (
 
 	sealedEnding  = ".tar.age"
 	summaryEnding = ".json"
+	holdEnding    = ".hold"
 	jsonEnding    = ".json.age"
 )
 
@@ -30,6 +31,10 @@ func File(name string) string { return name + sealedEnding }
 // SummaryFile returns the name of the file with a backup's summary. It is written last: a backup
 // without one is not whole.
 func SummaryFile(name string) string { return name + summaryEnding }
+
+// HoldFile returns the name of the file by which a backup stays that is being restored. It has the
+// time until which it does, in the form of RFC 3339.
+func HoldFile(name string) string { return name + holdEnding }
 
 // ErasuresFile returns the name of a file that is written at the time: a list of auditlog.Record, of
 // acts by which something went for good, or somebody's rights did. A restore of a backup of before
@@ -51,6 +56,7 @@ const (
 	Sum
 	Gone
 	Settings
+	Hold
 )
 
 // Parse returns what the file of the name has, and the time of its name. name is that of a backup
@@ -64,6 +70,7 @@ func Parse(file string) (kind Kind, name string, at time.Time) {
 		{erasuresKind, jsonEnding, Gone},
 		{stateKind, jsonEnding, Settings},
 		{backupKind, summaryEnding, Sum},
+		{backupKind, holdEnding, Hold},
 	} {
 		stem, ok := strings.CutSuffix(file, x.ending)
 		text, of := strings.CutPrefix(stem, x.prefix)

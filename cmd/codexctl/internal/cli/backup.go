@@ -236,13 +236,27 @@ type listed struct {
 	archive.Summary
 }
 
-// create has a backup made, for which none of stay is dropped.
+// create has a backup made. Those of stay are not dropped until release, for a week at most.
 func (k keeper) create(ctx context.Context, stay ...string) (b listed, err error) {
 	var out bytes.Buffer
-	if err = k.stream(ctx, nil, &out, append([]string{"create"}, stay...)...); err == nil {
-		err = json.Unmarshal(out.Bytes(), &b)
+	warning, err := warned(ctx, k.platform, k.replica, nil, &out,
+		append([]string{k.program, "create"}, stay...)...)
+	if err != nil {
+		return b, err
 	}
-	return b, err
+	if warning != "" { // older ones may be left
+		k.say("%s", warning)
+	}
+	return b, json.Unmarshal(out.Bytes(), &b)
+}
+
+// release lets the backups be dropped that create has kept. That it fails is only said.
+func (k keeper) release(ctx context.Context, stay ...string) {
+	for _, name := range stay {
+		if err := k.stream(ctx, nil, io.Discard, "release", name); err != nil {
+			k.say("%s stays for a week: %s", name, err)
+		}
+	}
 }
 
 func (a *App) createBackup(ctx context.Context, name string) error {

@@ -154,6 +154,7 @@ func (r *restorer) put(ctx context.Context) error {
 	if err := r.replay(ctx); err != nil {
 		return err
 	}
+	r.keeper.release(ctx, r.staying()...)
 	return r.open(ctx)
 }
 

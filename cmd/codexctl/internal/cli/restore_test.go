@@ -213,7 +213,8 @@ func TestRestore(t *testing.T) {
 	part, _ := b.Manifest.Part(archive.Documents)
 	documents := "backup documents " + part.SHA256
 	want := []string{"backup create " + b.Name, "receive in /data", "close", "finish in /data",
-		"restart redis", documents, "restart knowledge", "restart gate", replay, "open"}
+		"restart redis", documents, "restart knowledge", "restart gate", replay,
+		"backup release " + b.Name, "open"}
 	if !slices.Equal(*p.done, want) {
 		t.Errorf("done is %q, want %q", *p.done, want)
 	}

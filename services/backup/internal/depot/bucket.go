@@ -79,20 +79,20 @@ func NewBucket(o BucketOptions, stack string) (*Bucket, error) {
 func (b *Bucket) String() string { return b.at }
 
 // List implements Depot.
-func (b *Bucket) List(ctx context.Context) ([]string, error) {
+func (b *Bucket) List(ctx context.Context) ([]File, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var names []string
+	var files []File
 	for o := range b.client.ListObjects(ctx, b.bucket, minio.ListObjectsOptions{Prefix: b.prefix}) {
 		if o.Err != nil {
 			return nil, b.explain(o.Err)
 		}
 		name := strings.TrimPrefix(o.Key, b.prefix)
 		if name != "" && !strings.Contains(name, "/") {
-			names = append(names, name)
+			files = append(files, File{name, o.Size})
 		}
 	}
-	return names, nil
+	return files, nil
 }
 
 // Create implements Depot.
@@ -121,6 +121,26 @@ func (b *Bucket) Remove(ctx context.Context, name string) error {
 	return b.explain(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}))
 }
 
+// Clean implements Depot. A storage keeps the parts of an upload that nobody ends, and lists no file.
+func (b *Bucket) Clean(ctx context.Context, before time.Time) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	core := minio.Core{Client: b.client}
+	for u := range b.client.ListIncompleteUploads(ctx, b.bucket, b.prefix, true) {
+		if u.Err != nil {
+			return b.explain(u.Err)
+		}
+		if strings.Contains(strings.TrimPrefix(u.Key, b.prefix), "/") || !u.Initiated.Before(before) {
+			continue
+		}
+		err := core.AbortMultipartUpload(ctx, b.bucket, u.Key, u.UploadID)
+		if err != nil && minio.ToErrorResponse(err).Code != "NoSuchUpload" { // it has just ended
+			return b.explain(err)
+		}
+	}
+	return nil
+}
+
 // explain returns the error with where the bucket is, and what to do.
 func (b *Bucket) explain(err error) error {
 	if err == nil {
@@ -135,7 +155,7 @@ func (b *Bucket) explain(err error) error {
 		todo = ": make it, or correct backup.s3.bucket"
 	case said.StatusCode == http.StatusForbidden, strings.HasSuffix(said.Code, "UserNotFound"):
 		todo = ": correct backup.s3.accessKey, the secret backupSecretKey or backup.s3.region, or " +
-			"let the key list, read, write and remove there"
+			"let the key list, read, write and remove there, and list and abort uploads"
 	}
 	if errors.Is(err, context.Canceled) {
 		return err

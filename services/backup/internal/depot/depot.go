@@ -17,8 +17,8 @@ var ErrNotFound = errors.New("there is no such file")
 
 // Depot keeps the files of one stack. A file is there whole, or not at all.
 type Depot interface {
-	// List returns the names of all files.
-	List(ctx context.Context) ([]string, error)
+	// List returns all files.
+	List(ctx context.Context) ([]File, error)
 
 	// Create writes a file with what is read until its end. If a Read fails there is none.
 	Create(ctx context.Context, name string, content io.Reader) error
@@ -29,8 +29,17 @@ type Depot interface {
 	// Remove removes a file, if there is one.
 	Remove(ctx context.Context, name string) error
 
+	// Clean removes what a Create left that was begun before the time, and has not ended.
+	Clean(ctx context.Context, before time.Time) error
+
 	// String returns where it is, for people.
 	String() string
+}
+
+// File is a file of a depot, and its size in bytes.
+type File struct {
+	Name string
+	Size int64
 }
 
 // Directory is a Depot in a directory.
@@ -50,16 +59,16 @@ func NewDirectory(root, stack string) (*Directory, error) {
 	return d, nil
 }
 
-// left is how long a file stays whose writer has not gone on with it.
-const left = 24 * time.Hour
-
-// Clean removes what a process that has ended left unfinished.
-func (d *Directory) Clean() error {
+// Clean implements Depot, by when a file was last written to.
+func (d *Directory) Clean(_ context.Context, before time.Time) error {
 	paths, err := filepath.Glob(filepath.Join(d.dir, unfinished+"*"))
 	for _, path := range paths {
 		info, e := os.Stat(path)
-		if e == nil && time.Since(info.ModTime()) > left {
+		if e == nil && info.ModTime().Before(before) {
 			e = os.Remove(path)
+		}
+		if errors.Is(e, fs.ErrNotExist) {
+			e = nil // it has just ended
 		}
 		err = errors.Join(err, e)
 	}
@@ -69,19 +78,27 @@ func (d *Directory) Clean() error {
 func (d *Directory) String() string { return d.dir }
 
 // List implements Depot.
-func (d *Directory) List(context.Context) ([]string, error) {
+func (d *Directory) List(context.Context) ([]File, error) {
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
 		return nil, err
 	}
 
-	var names []string
+	var files []File
 	for _, e := range entries {
-		if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), unfinished) {
-			names = append(names, e.Name())
+		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), unfinished) {
+			continue
 		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has just been removed
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{e.Name(), info.Size()})
 	}
-	return names, nil
+	return files, nil
 }
 
 // Create implements Depot. The file is on the disk when it returns.

@@ -3,8 +3,10 @@ package depot_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +17,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backup/internal/depot"
 	"github.com/codexcontinue/codexcontinue/services/backup/internal/depottest"
 	"github.com/codexcontinue/codexcontinue/test/storage"
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
 // failing reads a text, and then fails.
@@ -67,18 +71,19 @@ func TestDepot(t *testing.T) {
 				t.Errorf("what broke: %v", err)
 			}
 
-			names, err := d.List(ctx)
-			slices.Sort(names)
-			if want := []string{"empty", "large", "small"}; err != nil || !slices.Equal(names, want) {
-				t.Errorf("there are %q, %v", names, err)
+			files, err := d.List(ctx)
+			slices.SortFunc(files, func(a, b depot.File) int { return strings.Compare(a.Name, b.Name) })
+			want := []depot.File{{Name: "empty"}, {Name: "large", Size: 33 << 20}, {Name: "small", Size: 1}}
+			if err != nil || !slices.Equal(files, want) {
+				t.Errorf("there are %v, %v", files, err)
 			}
 			for range 2 {
 				if err := d.Remove(ctx, "large"); err != nil {
 					t.Error(err)
 				}
 			}
-			if names, err := d.List(ctx); len(names) != 2 {
-				t.Errorf("there are %q, %v", names, err)
+			if files, err := d.List(ctx); len(files) != 2 {
+				t.Errorf("there are %v, %v", files, err)
 			}
 		})
 	}
@@ -112,6 +117,56 @@ func TestBucketRefused(t *testing.T) {
 	}
 }
 
+// TestBucketCleaned: of the uploads that nobody ended the old ones go, and those of the stack alone.
+func TestBucketCleaned(t *testing.T) {
+	s := storage.Start(t, "127.0.0.1")
+	b, err := depot.NewBucket(depottest.Options(s), "prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	core, err := minio.NewCore(strings.TrimPrefix(s.URL, "https://"), &minio.Options{
+		Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Secure: true, Region: "us-east-1",
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Authorities}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"team/prod/a", "team/prod/b", "team/prod/b/c", "team/production/a"} {
+		id, err := core.NewMultipartUpload(ctx, storage.Bucket, name, minio.PutObjectOptions{})
+		if err == nil {
+			_, err = core.PutObjectPart(ctx, storage.Bucket, name, id, 1, strings.NewReader("half"), 4,
+				minio.PutObjectPartOptions{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	left := func(want ...string) {
+		t.Helper()
+		var got []string
+		for u := range core.ListIncompleteUploads(ctx, storage.Bucket, "", true) {
+			if u.Err != nil {
+				t.Fatal(u.Err)
+			}
+			got = append(got, u.Key)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("left are %q, want %q", got, want)
+		}
+	}
+	if err := b.Clean(ctx, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	left("team/prod/a", "team/prod/b", "team/prod/b/c", "team/production/a")
+	if err := b.Clean(ctx, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	left("team/prod/b/c", "team/production/a")
+}
+
 // TestDirectory: a directory that is not there is refused, and what was left unfinished goes.
 func TestDirectory(t *testing.T) {
 	root := t.TempDir()
@@ -130,7 +185,7 @@ func TestDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.Clean(); err != nil {
+	if err := d.Clean(t.Context(), time.Now().Add(-24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	left, err := filepath.Glob(filepath.Join(root, "prod", ".unfinished-*"))

@@ -44,17 +44,13 @@ type journal struct {
 }
 
 // Erasures writes down what was erased since the last time, beside the backups: the records of it
-// are lost with the stack.
+// are lost with the stack. It does so while a backup is made, too.
 func (j *Job) Erasures(ctx context.Context) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.writeErasures(ctx)
-}
-
-func (j *Job) writeErasures(ctx context.Context) error {
 	if j.Audit == nil {
 		return nil
 	}
+	j.erasing.Lock()
+	defer j.erasing.Unlock()
 
 	found, next, err := j.newErasures(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"slices"
 	"strings"
@@ -54,22 +55,21 @@ type Part struct {
 type Job struct {
 	Options
 
-	mu   sync.Mutex // is held while something is written
-	seen journal
+	mu sync.Mutex // is held while a backup is written, or dropped
+
+	erasing sync.Mutex // is held while erasures are written, which wait for no backup
+	seen    journal
 }
 
 // New returns a job.
 func New(o Options) *Job { return &Job{Options: o} }
 
-// Create makes a backup, reads it again, and drops those that need not be kept, but for those that
-// stay names, such as one that is about to be restored. The erasures of before come first: a backup
-// is never without those that it needs.
-func (j *Job) Create(
-	ctx context.Context, stay ...string,
-) (name string, s archive.Summary, err error) {
+// Create makes a backup, and reads it again. The erasures of before come first: a backup is never
+// without those that it needs.
+func (j *Job) Create(ctx context.Context) (name string, s archive.Summary, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.writeErasures(ctx); err != nil {
+	if err := j.Erasures(ctx); err != nil {
 		return "", s, err
 	}
 
@@ -93,9 +93,6 @@ func (j *Job) Create(
 
 	j.Log.InfoContext(ctx, "backup", "name", name, "bytes", s.Bytes,
 		"took", s.Ended.Sub(s.Begun).Round(time.Millisecond).String())
-	if err := j.prune(ctx, stay); err != nil {
-		return name, s, fmt.Errorf("%s is there, but older ones cannot be dropped: %w", name, err)
-	}
 	return name, s, nil
 }
 
@@ -199,29 +196,23 @@ func (j *Job) List(ctx context.Context) ([]Backup, error) {
 	}
 
 	list := []Backup{}
-	for _, f := range whole(files) {
-		s, err := j.summary(ctx, f.stem)
-		if errors.Is(err, depot.ErrNotFound) {
-			continue // it has just been dropped
-		}
-		if err != nil {
-			return nil, fmt.Errorf("backup %s: %w", f.stem, err)
-		}
+	for f, s := range j.whole(ctx, files) {
 		list = append(list, Backup{f.stem, s})
 	}
-	return list, nil
+	return list, ctx.Err()
 }
 
 // Last returns when the last backup was begun; zero if there is none. One of the future, as of a
 // clock that was ahead, does not count: none would be due until then.
 func (j *Job) Last(ctx context.Context) (time.Time, error) {
 	files, err := j.files(ctx)
-	for _, f := range whole(files) {
-		if !j.future(f) {
-			return f.at, err
-		}
+	if err != nil {
+		return time.Time{}, err
 	}
-	return time.Time{}, err
+	for f := range j.whole(ctx, slices.DeleteFunc(files, j.future)) {
+		return f.at, nil
+	}
+	return time.Time{}, ctx.Err()
 }
 
 // future reports whether the file is of a time that has not come yet.
@@ -252,20 +243,21 @@ type file struct {
 	name, stem string
 	kind       archive.Kind
 	at         time.Time
+	size       int64
 }
 
 // files returns the files that this package writes, the last one first.
 func (j *Job) files(ctx context.Context) ([]file, error) {
-	names, err := j.Depot.List(ctx)
+	all, err := j.Depot.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 
 	var list []file
-	for _, name := range names {
-		kind, stem, at := archive.Parse(name)
+	for _, f := range all {
+		kind, stem, at := archive.Parse(f.Name)
 		if kind != archive.Other {
-			list = append(list, file{name, stem, kind, at})
+			list = append(list, file{f.Name, stem, kind, at, f.Size})
 		}
 	}
 	slices.SortFunc(list, func(a, b file) int {
@@ -274,40 +266,86 @@ func (j *Job) files(ctx context.Context) ([]file, error) {
 	return list, nil
 }
 
-// whole returns the summaries of the backups that have both of their files.
-func whole(files []file) []file {
-	sealed := map[string]bool{}
+// pairs returns the summaries' files of the backups that have both of theirs, and the sizes of the
+// others by the backups' names.
+func pairs(files []file) (sums []file, sizes map[string]int64) {
+	sizes = map[string]int64{}
 	for _, f := range files {
-		sealed[f.stem] = sealed[f.stem] || f.kind == archive.Sealed
+		if f.kind == archive.Sealed {
+			sizes[f.stem] = f.size
+		}
 	}
 	return slices.DeleteFunc(slices.Clone(files), func(f file) bool {
-		return f.kind != archive.Sum || !sealed[f.stem]
-	})
+		_, sealed := sizes[f.stem]
+		return f.kind != archive.Sum || !sealed
+	}), sizes
 }
 
-// halfMade is how long one of a backup's two files stays without the other: another process may be
-// writing it.
+// whole returns the summaries of the backups that have both of their files, in the files' order. A
+// summary that cannot be read, or an archive of another size than it says, is none.
+func (j *Job) whole(ctx context.Context, files []file) iter.Seq2[file, archive.Summary] {
+	return func(yield func(file, archive.Summary) bool) {
+		sums, sizes := pairs(files)
+		for _, f := range sums {
+			s, err := j.summary(ctx, f.stem)
+			if ctx.Err() != nil {
+				return
+			}
+			if errors.Is(err, depot.ErrNotFound) {
+				continue // it has just been dropped
+			}
+			if size := sizes[f.stem]; err == nil && size != s.Bytes {
+				err = fmt.Errorf("its file has %d bytes, and was written with %d", size, s.Bytes)
+			}
+			if err != nil {
+				j.Log.WarnContext(ctx, "a backup is damaged", "name", f.stem, "error", err)
+				continue
+			}
+			if !yield(f, s) {
+				return
+			}
+		}
+	}
+}
+
+// halfMade is how long one of a backup's two files stays without the other, or an upload that has not
+// ended: another process may be writing it.
 const halfMade = 24 * time.Hour
 
-// Prune drops what need not be kept.
+// Clean removes what processes that have ended left unfinished.
+func (j *Job) Clean(ctx context.Context) error {
+	if err := j.Depot.Clean(ctx, j.Now().Add(-halfMade)); err != nil {
+		return fmt.Errorf("remove what was left unfinished: %w", err)
+	}
+	return nil
+}
+
+// Prune drops what need not be kept, and does Clean. Backups that are held stay, and so do those of
+// the future, which take no other's place.
 func (j *Job) Prune(ctx context.Context) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.prune(ctx, nil)
+	return errors.Join(j.prune(ctx), j.Clean(ctx))
 }
 
-// prune is Prune, but for the backups that stay names. Those of the future stay as well, and take no
-// other's place.
-func (j *Job) prune(ctx context.Context, stay []string) error {
+func (j *Job) prune(ctx context.Context) error {
 	files, err := j.files(ctx)
 	if err != nil {
 		return err
 	}
+	held, err := j.held(ctx, files)
+	if err != nil {
+		return err
+	}
 
-	all := whole(files)
+	var all []file
 	there := map[string]bool{}
-	for _, f := range all {
+	for f := range j.whole(ctx, files) {
+		all = append(all, f)
 		there[f.stem] = true
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 
 	all = slices.DeleteFunc(all, j.future)
@@ -317,7 +355,7 @@ func (j *Job) prune(ctx context.Context, stay []string) error {
 	}
 	oldest := j.Now()
 	for i, stays := range j.Keep.Keeps(times) {
-		if stays || slices.Contains(stay, all[i].stem) {
+		if stays || held[all[i].stem] {
 			oldest = all[i].at
 			continue
 		}
@@ -332,26 +370,36 @@ func (j *Job) prune(ctx context.Context, stay []string) error {
 		j.Log.InfoContext(ctx, "backup dropped", "name", all[i].stem)
 	}
 
-	return j.pruneOthers(ctx, files, there, oldest)
+	return j.pruneOthers(ctx, files, there, held, oldest)
 }
 
 // pruneOthers drops what no backup since the oldest one needs: erasures of before it, and states but
-// for the last one of before it. there are the backups that were whole.
+// for the last one of before it. A backup that is damaged stays as long as one of before it, as
+// somebody may want what is left of it. there are the backups that were whole, and held those that
+// were held.
 func (j *Job) pruneOthers(
-	ctx context.Context, files []file, there map[string]bool, oldest time.Time,
+	ctx context.Context, files []file, there, held map[string]bool, oldest time.Time,
 ) error {
+	sums, _ := pairs(files)
+	damaged := map[string]bool{}
+	for _, f := range sums {
+		damaged[f.stem] = !there[f.stem]
+	}
+
 	stateKept := false
 	for _, f := range files {
 		before := f.at.Before(oldest)
 		drop := false
 		switch f.kind {
 		case archive.Sealed, archive.Sum:
-			drop = !there[f.stem] && j.Now().Sub(f.at) > halfMade
+			drop = !there[f.stem] && j.Now().Sub(f.at) > halfMade && (before || !damaged[f.stem])
 		case archive.Gone:
 			drop = f.at.Before(oldest.Add(-Overlap))
 		case archive.Settings:
 			drop = before && stateKept
 			stateKept = stateKept || before
+		case archive.Hold:
+			drop = !held[f.stem] || !there[f.stem]
 		}
 		if !drop {
 			continue
@@ -365,8 +413,6 @@ func (j *Job) pruneOthers(
 
 // PutState keeps what the program that provisions knows of the stack.
 func (j *Job) PutState(ctx context.Context, s archive.State) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	s.Time = j.Now().UTC().Truncate(time.Millisecond)
 	return j.seal(ctx, archive.StateFile(s.Time), s)
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -64,11 +66,11 @@ func newBench(t *testing.T, d depot.Depot) *bench {
 	return b
 }
 
-// create makes a backup.
+// create makes a backup, and drops what need not be kept.
 func (b *bench) create(t *testing.T) string {
 	t.Helper()
 	name, _, err := b.Create(t.Context())
-	if err != nil {
+	if err := errors.Join(err, b.Prune(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -92,9 +94,13 @@ func (b *bench) file(t *testing.T, name string) []byte {
 // files returns the names of all files.
 func (b *bench) names(t *testing.T) []string {
 	t.Helper()
-	names, err := b.Depot.List(t.Context())
+	files, err := b.Depot.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name)
 	}
 	slices.Sort(names)
 	return names
@@ -234,29 +240,100 @@ func TestPrune(t *testing.T) {
 	})
 }
 
-// TestStay: a backup that is about to be restored, and what it needs, is not dropped.
-func TestStay(t *testing.T) {
-	b := newBench(t, depottest.Directory(t))
-	first := b.create(t)
-	erasures := archive.ErasuresFile(b.now.Add(time.Second))
-	if err := b.Depot.Create(t.Context(), erasures, strings.NewReader("x")); err != nil {
+// TestPruneCleans: what a process that was killed left of a file that it wrote goes after a day.
+func TestPruneCleans(t *testing.T) {
+	dir := t.TempDir()
+	d, err := depot.NewDirectory(dir, "prod")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		b.now = b.now.Add(time.Hour)
-		if _, _, err := b.Create(t.Context(), first); err != nil {
+	b := newBench(t, d)
+	path := filepath.Join(dir, "prod", ".unfinished-1")
+	for age, there := range map[time.Duration]bool{23 * time.Hour: true, 25 * time.Hour: false} {
+		at := b.now.Add(-age)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, at, at),
+			b.Prune(t.Context())); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := os.Stat(path); os.IsNotExist(err) == there {
+			t.Errorf("after %s: %v", age, err)
+		}
 	}
-	if names := b.names(t); len(names) != 7 || !slices.Contains(names, erasures) {
-		t.Errorf("left are %q", names)
-	}
+}
 
-	b.now = b.now.Add(time.Hour)
-	b.create(t)
-	if names := b.names(t); len(names) != 4 {
-		t.Errorf("after the next one there are %q", names)
-	}
+// TestHold: a backup that is being restored, and what it needs, is not dropped, by no process, until
+// it is released or a week has passed.
+func TestHold(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		ctx := t.Context()
+		held := func(name, erasures string) bool {
+			t.Helper()
+			for range 3 {
+				b.now = b.now.Add(time.Hour)
+				b.Job = New(b.Options) // as in another process
+				b.create(t)
+			}
+			names, there := b.names(t), true
+			for _, file := range []string{archive.File(name), archive.SummaryFile(name), erasures} {
+				there = there && slices.Contains(names, file)
+			}
+			want := 2 * 2 // the rule's
+			if there {
+				want += 3 + 1
+			}
+			if len(names) != want {
+				t.Errorf("left are %q", names)
+			}
+			return there
+		}
+		hold := func() (name, erasures string) {
+			t.Helper()
+			name, erasures = b.create(t), archive.ErasuresFile(b.now.Add(time.Second))
+			if err := errors.Join(b.Depot.Create(ctx, erasures, strings.NewReader("x")),
+				b.Hold(ctx, name)); err != nil {
+				t.Fatal(err)
+			}
+			return name, erasures
+		}
+
+		name, erasures := hold()
+		if !held(name, erasures) {
+			t.Error("it is dropped though it is held")
+		}
+		if err := errors.Join(b.Release(ctx, name), b.Release(ctx, name)); err != nil {
+			t.Error(err)
+		}
+		if held(name, erasures) {
+			t.Error("it is there though it was released")
+		}
+
+		name, erasures = hold()
+		b.now = b.now.Add(holds - 4*time.Hour)
+		if !held(name, erasures) {
+			t.Error("it is dropped before a week has passed")
+		}
+		b.now = b.now.Add(4 * time.Hour)
+		if held(name, erasures) {
+			t.Error("it is there though a week has passed")
+		}
+
+		if err := b.Hold(ctx, archive.Name(b.now.Add(time.Minute))); err != nil { // there is none
+			t.Fatal(err)
+		}
+		b.now = b.now.Add(time.Hour)
+		b.create(t)
+		if names := b.names(t); len(names) != 4 {
+			t.Errorf("left are %q", names)
+		}
+
+		bad := archive.HoldFile(archive.Name(b.now))
+		if err := b.Depot.Create(ctx, bad, strings.NewReader("soon")); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Prune(ctx); err == nil || !strings.Contains(err.Error(), "backup release backup-") {
+			t.Errorf("a hold that says nothing: %v", err)
+		}
+	})
 }
 
 // TestClock: a backup of the future, of a clock that was ahead, neither delays the next ones nor
@@ -320,6 +397,52 @@ func TestAlone(t *testing.T) {
 	if names := b.names(t); len(names) != 2 {
 		t.Errorf("left are %q", names)
 	}
+}
+
+// TestDamaged: a backup that was cut, or whose summary cannot be read, is none: it is not listed, the
+// next one is due, and it takes no place of another. It stays as long as one of before it does.
+func TestDamaged(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		ctx := t.Context()
+		put := func(name, content string) {
+			t.Helper()
+			if err := b.Depot.Create(ctx, name, strings.NewReader(content)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next := func() string {
+			t.Helper()
+			b.now = b.now.Add(25 * time.Hour)
+			return b.create(t)
+		}
+
+		first := b.create(t)
+		cut := next()
+		put(archive.File(cut), string(b.file(t, archive.File(cut))[:400]))
+		bad := next()
+		put(archive.SummaryFile(bad), "{")
+
+		list, err := b.List(ctx)
+		if err != nil || len(list) != 1 || list[0].Name != first {
+			t.Errorf("listed are %+v, %v", list, err)
+		}
+		if last, err := b.Last(ctx); err != nil || archive.Name(last) != first {
+			t.Errorf("the last one is of %s, %v", last, err)
+		}
+
+		second := next()
+		var want []string
+		for _, name := range []string{first, cut, bad, second} {
+			want = append(want, archive.SummaryFile(name), archive.File(name))
+		}
+		if got := b.names(t); !slices.Equal(got, want) {
+			t.Errorf("left are %q, want %q", got, want)
+		}
+		next()
+		if got := b.names(t); len(got) != 4 || slices.Contains(got, archive.File(cut)) {
+			t.Errorf("in the end there are %q", got)
+		}
+	})
 }
 
 // late is a depot that reports an error of a summary that it has stored all the same.

@@ -178,6 +178,11 @@ const waits = time.Hour
 // takeRestored puts what Restore has kept into the place of all collections. After a crash it is
 // called again, and goes on.
 func (l *Library) takeRestored() error {
+	// Restore, of which this is left, has ended with the process.
+	if err := os.RemoveAll(l.restored() + unfinished); err != nil {
+		return err
+	}
+
 	taken := l.restored() + "-taken"
 	switch info, err := os.Stat(l.restored()); {
 	case errors.Is(err, fs.ErrNotExist):

@@ -162,4 +162,12 @@ func TestRestoreEnded(t *testing.T) {
 	if got := names(t, l, "a"); got != "fire.txt" {
 		t.Errorf("after a crash there is %s", got)
 	}
+
+	if err := errors.Join(l.Close(), os.MkdirAll(filepath.Join(restored+".tmp", "a"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, dir, nil)
+	if left, err := filepath.Glob(restored + "*"); len(left) > 0 || err != nil {
+		t.Errorf("a crash while an archive was received leaves %q, %v", left, err)
+	}
 }
