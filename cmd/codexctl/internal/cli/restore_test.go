@@ -294,7 +294,7 @@ func TestRestoreRefresh(t *testing.T) {
 // restore that has failed, unless this one fails as well.
 func TestRestoreNotice(t *testing.T) {
 	for _, tt := range []struct{ message, fails, last string }{
-		{"New disks.", "", "gate replay"},
+		{"New disks.", "", "backup release"},
 		{"New disks.", "finish", "finish"},
 		{restoreNotice, "", "open"},
 		{restoreNotice, "finish", "finish"},
