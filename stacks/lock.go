@@ -131,6 +131,15 @@ func TagOf(ref string) string {
 	return tag
 }
 
+// SplitTag returns the name and the tag of a reference without a digest; the tag is empty if there is
+// none.
+func SplitTag(ref string) (name, tag string) {
+	if i := strings.LastIndex(ref, ":"); i > strings.LastIndex(ref, "/") {
+		return ref[:i], ref[i+1:]
+	}
+	return ref, ""
+}
+
 // baseImage ends the name of an argument of a build that names an image to build from.
 const baseImage = "_IMAGE"
 

@@ -6,6 +6,8 @@ import (
 
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // madeImage is an image that a container can be made of.
@@ -79,8 +81,6 @@ func pulledAs(ref string) string {
 	if !ok {
 		return ref
 	}
-	if i := strings.LastIndex(tag, ":"); i > strings.LastIndex(tag, "/") {
-		tag = tag[:i]
-	}
-	return tag + "@" + digest
+	name, _ := stacks.SplitTag(tag)
+	return name + "@" + digest
 }

@@ -98,16 +98,7 @@ func TestKubernetesRotation(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack = "e2e-cluster-rotation"
 	inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	settings := "overlay: prod\ninternalTLS: true\ntarget: kubernetes\n" +
-		"model: {base: ./tiny.gguf, parallel: 32}\n" + behindGateway +
-		"signIn: {accounts: true}\n" +
-		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"
-	l := newLoaded(t, stack, settings, func(c *checkout) {
-		c.ownWeights(t)
-		c.continuing(t)
-		// As in TestKubernetesLoad.
-		edit(t, c, "stacks/base.go", "CPU: 4000, Memory: 8 * GiB", "CPU: 1000, Memory: 8 * GiB")
-	}, "--load", "--into", "containerd="+containerd)
+	l := newLoadedCluster(t, stack, "internalTLS: true\n", containerd)
 	l.refused = 10 * time.Second
 
 	url := l.url(t, stack)

@@ -276,17 +276,7 @@ func TestKubernetesLoad(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack = "e2e-cluster-load"
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	settings := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf, parallel: 32}\n" +
-		behindGateway +
-		"signIn: {accounts: true}\n" +
-		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"
-	l := newLoaded(t, stack, settings, func(c *checkout) {
-		c.ownWeights(t)
-		c.continuing(t)
-		// On a node of two processors the pods that come and those that drain leave no room for a
-		// Redis that is replaced meanwhile, if the model reserves as much as a real one.
-		edit(t, c, "stacks/base.go", "CPU: 4000, Memory: 8 * GiB", "CPU: 1000, Memory: 8 * GiB")
-	}, "--load", "--into", "containerd="+containerd)
+	l := newLoadedCluster(t, stack, "", containerd)
 
 	// The kubelet finds out that the edge is gone, and starts it again: 3.8 to 5.1 s on two busy
 	// processors.
@@ -299,6 +289,23 @@ func TestKubernetesLoad(t *testing.T) {
 	l.kills(pods.Kill, pods.Healthy)
 	l.end()
 	l.down()
+}
+
+// newLoadedCluster is newLoaded for a stack of a cluster, with more settings in which each line ends.
+func newLoadedCluster(t *testing.T, stack, more, containerd string) *loaded {
+	t.Helper()
+	settings := "overlay: prod\n" + more +
+		"target: kubernetes\nmodel: {base: ./tiny.gguf, parallel: 32}\n" +
+		behindGateway +
+		"signIn: {accounts: true}\n" +
+		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"
+	return newLoaded(t, stack, settings, func(c *checkout) {
+		c.ownWeights(t)
+		c.continuing(t)
+		// On a node of two processors the pods that come and those that drain leave no room for a
+		// Redis that is replaced meanwhile, if the model reserves as much as a real one.
+		edit(t, c, "stacks/base.go", "CPU: 4000, Memory: 8 * GiB", "CPU: 1000, Memory: 8 * GiB")
+	}, "--load", "--into", "containerd="+containerd)
 }
 
 // continuing gives the stack's Modelfile the template of a model that can go on with a cut answer,

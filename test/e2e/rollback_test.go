@@ -29,15 +29,7 @@ func TestKubernetesRollback(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack = "e2e-cluster-rollback"
 	inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	settings := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf, parallel: 32}\n" +
-		behindGateway +
-		"signIn: {accounts: true}\n" +
-		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"
-	l := newLoaded(t, stack, settings, func(c *checkout) {
-		c.ownWeights(t)
-		c.continuing(t)
-		edit(t, c, "stacks/base.go", "CPU: 4000, Memory: 8 * GiB", "CPU: 1000, Memory: 8 * GiB")
-	}, "--load", "--into", "containerd="+containerd)
+	l := newLoadedCluster(t, stack, "", containerd)
 	l.rollsBack(func() string { return l.url(t, stack) })
 	l.down()
 }

@@ -248,34 +248,50 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 
 // auditLines returns the lines of the records since the day, or all if it is empty.
 func (g gate) auditLines(ctx context.Context, since string) ([]string, error) {
-	days, err := g.run(ctx, "audit", "days")
+	days, err := g.auditDays(ctx)
 	if err != nil {
 		return nil, err
 	}
 
 	var lines []string
-	for _, day := range strings.Fields(days) {
+	for _, day := range days {
 		if day < since {
 			continue
 		}
 
-		for from := 0; ; from += auditlog.PageSize {
-			output, err := g.run(ctx, "audit", "page", day, strconv.Itoa(from))
-			if err != nil {
-				return nil, err
-			}
-
-			page := strings.FieldsFunc(output, func(r rune) bool { return r == '\n' })
-			lines = append(lines, page...)
-
-			// One more page would begin beyond what was recorded meanwhile.
-			if len(page) < auditlog.PageSize {
-				break
-			}
+		of, err := g.auditOf(ctx, day)
+		if err != nil {
+			return nil, err
 		}
+		lines = append(lines, of...)
 	}
 
 	return lines, nil
+}
+
+// auditDays returns the days that have records, the first first.
+func (g gate) auditDays(ctx context.Context) ([]string, error) {
+	days, err := g.run(ctx, "audit", "days")
+	return strings.Fields(days), err
+}
+
+// auditOf returns the lines of a day's records.
+func (g gate) auditOf(ctx context.Context, day string) ([]string, error) {
+	var lines []string
+	for from := 0; ; from += auditlog.PageSize {
+		output, err := g.run(ctx, "audit", "page", day, strconv.Itoa(from))
+		if err != nil {
+			return nil, err
+		}
+
+		page := strings.FieldsFunc(output, func(r rune) bool { return r == '\n' })
+		lines = append(lines, page...)
+
+		// One more page would begin beyond what was recorded meanwhile.
+		if len(page) < auditlog.PageSize {
+			return lines, nil
+		}
+	}
 }
 
 // recordConfiguration records that the stack is what its settings and sources say.

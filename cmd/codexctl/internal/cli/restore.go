@@ -11,7 +11,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -340,16 +339,15 @@ func (r *restorer) records(ctx context.Context) ([]backups.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	days, err := g.run(ctx, "audit", "days")
+	days, err := g.auditDays(ctx)
 	if err != nil {
 		return nil, err
 	}
 
 	since := r.backup.Manifest.Begun.AddDate(0, 0, -1).UTC().Format(time.DateOnly)
-	fields := strings.Fields(days)
 	// The backup's last record may be older, of the last day before that.
-	first := len(fields)
-	for i, day := range slices.Backward(fields) {
+	first := len(days)
+	for i, day := range slices.Backward(days) {
 		first = i
 		if day < since {
 			break
@@ -357,19 +355,13 @@ func (r *restorer) records(ctx context.Context) ([]backups.Record, error) {
 	}
 
 	var all []backups.Record
-	for _, day := range fields[first:] {
-		for from := 0; ; from += auditlog.PageSize {
-			output, err := g.run(ctx, "audit", "page", day, strconv.Itoa(from))
-			if err != nil {
-				return nil, err
-			}
-			page := strings.FieldsFunc(output, func(r rune) bool { return r == '\n' })
-			for _, line := range page {
-				all = append(all, backups.Record{Day: day, Line: line})
-			}
-			if len(page) < auditlog.PageSize {
-				break
-			}
+	for _, day := range days[first:] {
+		lines, err := g.auditOf(ctx, day)
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range lines {
+			all = append(all, backups.Record{Day: day, Line: line})
 		}
 	}
 	return all, nil

@@ -134,10 +134,7 @@ func inRegistry(ctx context.Context, registry, ref string) (string, error) {
 		return "", goneError(registry + " has no " + ref)
 	}
 
-	repository := stacks.TagOf(ref)
-	if i := strings.LastIndex(repository, ":"); i > strings.LastIndex(repository, "/") {
-		repository = repository[:i]
-	}
+	repository, _ := stacks.SplitTag(stacks.TagOf(ref))
 	return repository + "@" + digest, nil
 }
 

@@ -72,11 +72,11 @@ func Resolve(ctx context.Context, ref string) (stacks.LockedImage, error) {
 
 // split returns the name and the tag of a reference.
 func split(ref string) (stacks.LockedImage, error) {
-	i := strings.LastIndex(ref, ":")
-	if i <= strings.LastIndex(ref, "/") || strings.Contains(ref, "@") {
+	name, tag := stacks.SplitTag(ref)
+	if tag == "" || strings.Contains(ref, "@") {
 		return stacks.LockedImage{}, fmt.Errorf("image %s: has no tag", ref)
 	}
-	return stacks.LockedImage{Name: ref[:i], Tag: ref[i+1:]}, nil
+	return stacks.LockedImage{Name: name, Tag: tag}, nil
 }
 
 // tagParts are what stands before a version in a tag, the version, and what stands after it.

@@ -18,6 +18,8 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // Image is what a list is made of.
@@ -40,10 +42,7 @@ func Of(x Image) (*cyclonedx.BOM, error) {
 		return nil, fmt.Errorf("image %s: %w", x.Ref, err)
 	}
 
-	name, tag := x.Ref, ""
-	if i := strings.LastIndex(x.Ref, ":"); i > strings.LastIndex(x.Ref, "/") {
-		name, tag = x.Ref[:i], x.Ref[i+1:]
-	}
+	name, tag := stacks.SplitTag(x.Ref)
 	l := &list{seen: map[string]bool{}, needs: map[string][]string{}}
 	bom := cyclonedx.NewBOM()
 	bom.Metadata = &cyclonedx.Metadata{Component: &cyclonedx.Component{
