@@ -135,9 +135,9 @@ func (s *stack) must(in string, args ...string) string {
 func TestCommands(t *testing.T) {
 	s := newStack(t)
 	ctx := t.Context()
-	const secret = "what somebody wrote"
+	const secret, who = "what somebody wrote", "who is erased"
 	line := auditlog.Key{}.Seal(auditlog.Record{Number: 1, ID: "A", Action: auditlog.Erase,
-		Outcome: auditlog.Done, Object: "ada", Time: time.Now()})
+		Outcome: auditlog.Done, Object: who, Time: time.Now()})
 	day := time.Now().UTC().Format(time.DateOnly)
 	for _, err := range []error{
 		s.redis.Set(ctx, "conversation:1", secret, 0).Err(),
@@ -180,14 +180,14 @@ func TestCommands(t *testing.T) {
 		kind, _, _ := archive.Parse(name)
 		kinds[kind] = name
 		b, err := os.ReadFile(filepath.Join(s.cfg.Directory, "prod", name))
-		if err != nil || bytes.Contains(b, []byte(secret)) || bytes.Contains(b, []byte("ada")) {
+		if err != nil || bytes.Contains(b, []byte(secret)) || bytes.Contains(b, []byte(who)) {
 			t.Errorf("%s: %v, or it can be read", name, err)
 		}
 	}
 	var erased []auditlog.Record
 	err = archive.OpenJSON(strings.NewReader(s.must("", "fetch", kinds[archive.Gone])),
 		[]age.Identity{s.id}, &erased)
-	if err != nil || len(erased) != 1 || erased[0].Object != "ada" {
+	if err != nil || len(erased) != 1 || erased[0].Object != who {
 		t.Errorf("erased are %+v, %v", erased, err)
 	}
 	var state archive.State
