@@ -362,7 +362,8 @@ func TestInternalEdge(t *testing.T) {
 				func(_ http.ResponseWriter, r *http.Request) {
 					mu.Lock()
 					defer mu.Unlock()
-					caller = r.TLS.PeerCertificates[0].Subject.CommonName + " by " + r.Proto
+					caller = r.TLS.PeerCertificates[0].Subject.CommonName + " by " + r.Proto +
+						" for " + r.Host
 				})}
 			go func() { _ = srv.Serve(l) }()
 			t.Cleanup(func() { srv.Close() })
@@ -397,7 +398,9 @@ func TestInternalEdge(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if want := map[int]string{200: "edge by HTTP/1.1"}[tt.want]; caller != want {
+			// The host is the one that was asked for: links to pages are made of it.
+			want := map[int]string{200: "edge by HTTP/1.1 for 127.0.0.1:" + port}[tt.want]
+			if caller != want {
 				t.Errorf("the gate sees %q, want %q", caller, want)
 			}
 		})
