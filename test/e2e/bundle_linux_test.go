@@ -32,31 +32,10 @@ func TestBundle(t *testing.T) {
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", "carried-to-an-island")
 	c.must(t, time.Minute, "bin/codexctl", "certificates", "new", stack)
-	c.must(t, time.Minute, "git", "init", "--quiet")
-	c.must(t, time.Minute, "git", "add", "--all")
-	c.must(t, time.Minute, "git", "-c", "user.name=e2e", "-c", "user.email=e2e@example.org",
-		"commit", "--quiet", "--message", "all")
-
-	carried := t.TempDir()
-	key, file := filepath.Join(carried, "key"), filepath.Join(carried, stack+".bundle")
-	public := strings.TrimSpace(c.must(t, time.Minute, "bin/codexctl", "bundle", "key", key))
-	c.must(t, 10*time.Minute, "bin/codexctl", "bundle", "create", stack, "--key", key,
-		"--model", tinyWeights(t), "-o", file)
-	info, err := os.Stat(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("the bundle has %d MB", info.Size()>>20)
-	c.must(t, time.Minute, "tar", "-C", island.dir, "-xf", file, "bin/codexctl")
-
-	load := []string{"bundle", "load", file, "--verify-key", public, "--to", island.dir}
+	load := c.carry(t, stack, island)
 	island.must(t, 5*time.Minute, "bin/codexctl", load...)
 	island.usePulumi(t, stack)
-	for _, tool := range []string{"go", "pulumi-language-go", "pulumi-resource-docker"} {
-		if out, _, err := island.run(t, time.Minute, "sh", "-c", "command -v "+tool); err == nil {
-			t.Errorf("the island has %s", out)
-		}
-	}
+	island.hasNot(t, "go", "pulumi-language-go", "pulumi-resource-docker")
 
 	island.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
 	site := "http://" + address
@@ -139,19 +118,8 @@ func newIsland(t *testing.T, address string) *checkout {
 	}
 
 	relay(t, address, file)
-	c := &checkout{dir: t.TempDir(), within: enter}
-	for d := c.dir; d != os.TempDir(); d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o755); err != nil { // ml reads the mounted files as another user
-			t.Fatal(err)
-		}
-	}
-
-	home := t.TempDir()
-	c.env = []string{
-		"HOME=" + home, "PULUMI_HOME=" + filepath.Join(home, ".pulumi"),
-		"PATH=/usr/bin:/bin", "DOCKER_HOST=" + socket, "NO_COLOR=1",
-		"PULUMI_CONFIG_PASSPHRASE=end-to-end", "PULUMI_SKIP_UPDATE_CHECK=true",
-	}
+	c := newHome(t, "DOCKER_HOST="+socket)
+	c.within = enter
 	return c
 }
 

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
@@ -157,44 +155,4 @@ func missingModel(stack string) []string {
 		"the base model llama3 is not in Ollama",
 		"codexctl model pull " + stack + " llama3", "codexctl model import " + stack + " FILE.gguf",
 	}
-}
-
-// TestKubernetesHealthcare brings the base model into two replicas of Ollama on a cluster, through
-// the API server. Its pods find each other by name, and ask for no others.
-func TestKubernetesHealthcare(t *testing.T) {
-	kubeconfig, containerd := clusterWanted(t)
-	const stack = "e2e-cluster-model"
-	c := newCheckout(t)
-	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	c.settings(t, stack, "overlay: healthcare\ntarget: kubernetes\n"+
-		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"+
-		"services: {ollama: {replicas: 2, cpu: 500m, memory: 1Gi}}")
-	c.usePulumi(t, stack)
-	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
-	c.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
-	c.must(t, time.Minute, "bin/codexctl", "certificates", "new", stack)
-
-	weights := tinyWeights(t)
-	_, said, err := c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, weights)
-	if err == nil || !strings.Contains(said, "`codexctl up "+stack+"` starts it") {
-		t.Errorf("before up, import says %q, %v", said, err)
-	}
-
-	out, said, err := c.run(t, 10*time.Minute,
-		"bin/codexctl", "up", stack, "--load", "--into", "containerd="+containerd)
-	for _, want := range missingModel(stack) {
-		if err == nil || !strings.Contains(said, want) {
-			t.Fatalf("up does not say %q, %v:\n%s\n%s", want, err, tail(out, 20), tail(said, 40))
-		}
-	}
-
-	_, said, err = c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, weights)
-	if err != nil || strings.Count(said, "llama3:latest is there") != len(n.pods(t, stacks.Ollama)) {
-		t.Fatalf("import says\n%s\n%v", said, err)
-	}
-
-	c.must(t, 10*time.Minute, "bin/codexctl", "up", stack)
-	noChanges(t, c, stack)
-	t.Run("its own names", func(t *testing.T) { ownNames(t, c, n, kubeconfig, stack) })
-	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }

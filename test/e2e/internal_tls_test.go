@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,13 +12,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// speaksTLS asks the services of a stack from inside one of its containers, by plain HTTP and by
-// TLS.
-func (c *checkout) speaksTLS(t *testing.T, stack string) {
+// speaksTLS asks the services of a stack from inside its containers, by plain HTTP and by TLS. It has
+// more services than the usual ones.
+func (c *checkout) speaksTLS(t *testing.T, stack string, more ...string) {
 	t.Helper()
 	inside := func(service string, words ...string) (string, error) {
-		id := c.containers(t, stack)[service][0].ID
-		out, said, err := c.run(t, time.Minute, "docker", append([]string{"exec", id}, words...)...)
+		args := append([]string{"exec", "-s", stack, service, "--"}, words...)
+		out, said, err := c.run(t, time.Minute, "bin/codexctl", args...)
 		return out + said, err
 	}
 
@@ -25,7 +26,7 @@ func (c *checkout) speaksTLS(t *testing.T, stack string) {
 		stacks.Gate: "gate:8003/health", stacks.Frontend: "frontend:8501/healthz",
 		stacks.Backend: "backend:8000/health", stacks.ML: "ml:5000/health",
 	}
-	if len(c.containers(t, stack)[stacks.Knowledge]) > 0 {
+	if slices.Contains(more, stacks.Knowledge) {
 		own[stacks.Knowledge] = "knowledge:7000/health"
 	}
 
@@ -74,7 +75,7 @@ func (c *checkout) speaksTLS(t *testing.T, stack string) {
 }
 
 // TestRotation replaces every certificate of a healthcare stack and the password of Redis at once,
-// while people chat and have fifty streams of answers open: no answer is lost or cut, and the audit
+// while people chat and have fifty answers open: no answer is lost or cut, and the audit
 // can be checked from its first record on.
 func TestRotation(t *testing.T) {
 	enabled(t)
@@ -85,11 +86,13 @@ func TestRotation(t *testing.T) {
 	l.refused = 10 * time.Second // the edge is replaced among all others
 	noChanges(t, l.checkout, stack)
 	l.checkout.keepsIn(t, stack)
-	l.start(dockerURL, l.members(t, stack, dockerURL, lookers+writers)...)
+	l.answers = 50
+	l.start(dockerURL, l.members(t, stack, dockerURL, lookers+l.answers)...)
 	l.run.EdgeAway(true) // an engine has one
 	l.rotates("staple-battery-horse-correct")
 	l.rotates("battery-correct-staple")
-	l.end()
+	time.Sleep(longAnswer) // until the answers have ended that were open
+	l.ended(2_000, 200)
 	l.down()
 }
 
@@ -102,9 +105,11 @@ func TestKubernetesRotation(t *testing.T) {
 	l.refused = 10 * time.Second
 
 	url := l.url(t, stack)
-	l.start(url, l.members(t, stack, url, lookers+writers)...)
+	l.answers = 50
+	l.start(url, l.members(t, stack, url, lookers+l.answers)...)
 	l.rotates("staple-battery-horse-correct")
-	l.end()
+	time.Sleep(longAnswer)
+	l.ended(2_000, 200)
 	l.down()
 }
 

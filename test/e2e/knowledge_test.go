@@ -104,7 +104,7 @@ func TestKnowledge(t *testing.T) {
 		}
 	})
 	t.Run("no way out", func(t *testing.T) { noWayOut(t, c, stack) })
-	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack) })
+	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack, stacks.Knowledge) })
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }
 

@@ -48,7 +48,7 @@ type loaded struct {
 	refused time.Duration
 
 	// answers is how many long answers are open at any time, and long is how long each takes; 0 are
-	// writers and half a minute.
+	// writers and longAnswer.
 	answers int
 	long    time.Duration
 
@@ -97,6 +97,8 @@ func (l *loaded) down() {
 const (
 	lookers = 8
 	writers = 20
+
+	longAnswer = 30 * time.Second
 )
 
 // start puts people in front of the stack: eight who look around and ask, and fifty event streams
@@ -116,7 +118,7 @@ func (l *loaded) start(url string, accounts ...*person) {
 		Answers:  cmp.Or(l.answers, writers),
 		Jar:      jar,
 		Streams:  50,
-		Long:     cmp.Or(l.long, 30*time.Second),
+		Long:     cmp.Or(l.long, longAnswer),
 		Rate:     40,
 		Seed:     1,
 		Resend:   true,
@@ -161,6 +163,13 @@ func (l *loaded) end() {
 		time.Sleep(time.Second)
 	}
 
+	l.ended(requests, questions)
+}
+
+// ended stops the load, of which nobody may have noticed more than is allowed. With fewer requests
+// and questions it tells nothing.
+func (l *loaded) ended(requests, questions int) {
+	l.t.Helper()
 	r := l.stop()
 	if err := r.Err(); err != nil {
 		l.t.Error(err)

@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// TestKubernetesHealthcare brings the domain that has no way out to a cluster in a bundle, from a home
+// that has neither Go nor Pulumi: its images into the node, and its base model into two replicas of
+// Ollama, through the API server. People sign in and chat there, and find their conversation again
+// when the stack was down. Its pods find each other by name and ask for no others.
+func TestKubernetesHealthcare(t *testing.T) {
+	kubeconfig, containerd := clusterWanted(t)
+	const stack = "e2e-cluster-model"
+	made := newCheckout(t)
+	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
+	n.more = []string{stacks.Resolver}
+	made.settings(t, stack, "overlay: healthcare\ntarget: kubernetes\n"+behindGateway+
+		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"+
+		"services: {ollama: {replicas: 2, cpu: 500m, memory: 1Gi}}")
+	made.usePulumi(t, stack)
+	made.must(t, time.Minute, "pulumi", "stack", "init", stack)
+	made.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
+	made.must(t, time.Minute, "bin/codexctl", "certificates", "new", stack)
+
+	c := newHome(t, "KUBECONFIG="+kubeconfig)
+	load := append(made.carry(t, stack, c), "--into", "containerd="+containerd)
+	if said := loads(t, c, load); !strings.Contains(said, "no Ollama of stack "+stack+" runs yet") {
+		t.Errorf("before up, load says %s", said)
+	}
+	c.usePulumi(t, stack)
+	c.hasNot(t, "go", "pulumi-language-go", "pulumi-resource-kubernetes")
+
+	c.refused(t, stack, time.Minute, missingModel(stack)...)
+	said := loads(t, c, load)
+	if strings.Count(said, "llama3:latest is there") != len(n.pods(t, stacks.Ollama)) ||
+		!strings.Contains(said, "0 images put into") {
+		t.Fatalf("load says %s", said)
+	}
+
+	c.must(t, 10*time.Minute, "bin/codexctl", "up", stack)
+	nothingChanges := func() {
+		t.Helper()
+		c.must(t, time.Minute, "bin/codexctl", "preview", "--expect-no-changes", stack)
+	}
+	nothingChanges()
+
+	url := c.url(t, stack)
+	b := newBrowser(t)
+	b.signIn(t, c.invite(t, stack, url, "ada", "--admin"), url)
+	chat(t, b, url+"/")
+	t.Run("its own names", func(t *testing.T) { ownNames(t, c, n, kubeconfig, stack) })
+	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack) })
+
+	c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
+	nothingChanges()
+	c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
+	c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
+	conversationIsThere(t, b, c.url(t, stack))
+	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// loads loads a bundle, and returns what it says.
+func loads(t *testing.T, c *checkout, load []string) string {
+	t.Helper()
+	_, said, err := c.run(t, 5*time.Minute, "bin/codexctl", load...)
+	if err != nil {
+		t.Fatalf("load says %s, %v", said, err)
+	}
+	return said
+}
