@@ -86,13 +86,13 @@ func TestRotation(t *testing.T) {
 	l.refused = 10 * time.Second // the edge is replaced among all others
 	noChanges(t, l.checkout, stack)
 	l.checkout.keepsIn(t, stack)
-	l.answers = 50
+	l.answers, l.long = 50, 10*time.Second
 	l.start(dockerURL, l.members(t, stack, dockerURL, lookers+l.answers)...)
 	l.run.EdgeAway(true) // an engine has one
 	l.rotates("staple-battery-horse-correct")
 	l.rotates("battery-correct-staple")
-	time.Sleep(longAnswer) // until the answers have ended that were open
-	l.ended(2_000, 200)
+	time.Sleep(l.long + 2*time.Second) // until the answers have ended that were open
+	l.ended(500, 2*l.answers)
 	l.down()
 }
 
@@ -105,11 +105,11 @@ func TestKubernetesRotation(t *testing.T) {
 	l.refused = 10 * time.Second
 
 	url := l.url(t, stack)
-	l.answers = 50
+	l.answers, l.long = 50, 10*time.Second
 	l.start(url, l.members(t, stack, url, lookers+l.answers)...)
 	l.rotates("staple-battery-horse-correct")
-	time.Sleep(longAnswer)
-	l.ended(2_000, 200)
+	time.Sleep(l.long + 2*time.Second)
+	l.ended(500, 2*l.answers)
 	l.down()
 }
 

@@ -48,7 +48,7 @@ type loaded struct {
 	refused time.Duration
 
 	// answers is how many long answers are open at any time, and long is how long each takes; 0 are
-	// writers and longAnswer.
+	// writers and half a minute.
 	answers int
 	long    time.Duration
 
@@ -97,8 +97,6 @@ func (l *loaded) down() {
 const (
 	lookers = 8
 	writers = 20
-
-	longAnswer = 30 * time.Second
 )
 
 // start puts people in front of the stack: eight who look around and ask, and fifty event streams
@@ -118,7 +116,7 @@ func (l *loaded) start(url string, accounts ...*person) {
 		Answers:  cmp.Or(l.answers, writers),
 		Jar:      jar,
 		Streams:  50,
-		Long:     cmp.Or(l.long, longAnswer),
+		Long:     cmp.Or(l.long, 30*time.Second),
 		Rate:     40,
 		Seed:     1,
 		Resend:   true,
