@@ -214,9 +214,10 @@ func (s *site) rewritten() {
 }
 
 // TestNothingLeft gives a person all data, and erases them while an answer is being written and
-// another tab asks. Redis, its files and the logs have nothing of it afterwards.
+// another tab asks. Redis, its files, the logs and the audit have nothing of it afterwards, but for the
+// pseudonym in the audit.
 func TestNothingLeft(t *testing.T) {
-	s := newSite(t, contract.Auditing{})
+	s := newSite(t, contract.Auditing{Audit: true, AuditLog: true})
 	const phrase = "the pangolin sleeps at noon"
 	began := make(chan struct{}, 10)
 	s.ml.Chat(func(st *mltest.Stream) {
@@ -288,6 +289,9 @@ func TestNothingLeft(t *testing.T) {
 		t.Errorf("%s has the phrase or the name", key)
 	}
 	for _, key := range redistest.Find(t, r, id) {
+		if strings.HasPrefix(key, "{audit}:") {
+			continue
+		}
 		most := 3 * time.Minute
 		if key == usage.Key(id) {
 			most = usage.ErasedMark
@@ -296,6 +300,10 @@ func TestNothingLeft(t *testing.T) {
 		if left := r.PTTL(t.Context(), key).Val(); left != gone && (left <= 0 || left > most) {
 			t.Errorf("%s stays for %v", key, left)
 		}
+	}
+
+	if len(redistest.Find(t, r, `"erase"`)) == 0 {
+		t.Error("the audit does not have it")
 	}
 
 	s.rewritten()

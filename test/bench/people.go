@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/slowmodel"
 )
 
@@ -107,6 +108,15 @@ func (b *bench) newCrowd(ctx context.Context, signIn string) (*crowd, error) {
 	}
 
 	c.env["gate"] = append(c.env["gate"], "SIGN_IN="+signIn)
+	if signIn != gateenv.None { // as stacks have it where people sign in
+		audit, err := c.audits()
+		if err != nil {
+			return c, err
+		}
+		for _, service := range []string{stacks.Gate, stacks.Backend} {
+			c.env[service] = append(c.env[service], audit...)
+		}
+	}
 	if _, err := c.all(ctx); err != nil {
 		return c, err
 	}

@@ -89,17 +89,23 @@ http://127.0.0.1:%d {
 	return c, err
 }
 
+// audits returns the variables of a service that records who did what.
+func (c *chain) audits() ([]string, error) {
+	key := filepath.Join(c.dir, "audit.key")
+	err := os.WriteFile(key, []byte("the bench's key of the audit"), 0o600)
+	return []string{"AUDIT=true", "AUDIT_KEY_FILE=" + key}, err
+}
+
 // secure turns on what the services have of it.
 func (c *secured) secure() error {
-	key := filepath.Join(c.dir, "audit.key")
-	if err := os.WriteFile(key, []byte("the bench's key of the audit"), 0o600); err != nil {
+	audit, err := c.audits()
+	if err != nil {
 		return err
 	}
 
 	limits := []string{
 		"REQUESTS_PER_DAY=1000000", "TOKENS_PER_DAY=1000000000", "REQUESTS_AT_ONCE=10",
 	}
-	audit := []string{"AUDIT=true", "AUDIT_KEY_FILE=" + key}
 	for service, vars := range map[string][][]string{
 		stacks.ML:      {limits},
 		stacks.Backend: {audit},

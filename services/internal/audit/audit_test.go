@@ -264,7 +264,9 @@ func TestRestart(t *testing.T) {
 
 // TestAppendOnly tries as each service what would change or remove a record.
 func TestAppendOnly(t *testing.T) {
-	for _, service := range []string{stacks.Backend, stacks.Gate, stacks.ML} {
+	for _, service := range []string{
+		stacks.Backend, stacks.Gate, stacks.ML, stacks.Knowledge, stacks.Backup,
+	} {
 		s := redistest.StartAs(t, service)
 		admin := s.Client(t)
 		const list = "{audit}:2026-11-26"
