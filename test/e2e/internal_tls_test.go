@@ -82,7 +82,7 @@ func TestRotation(t *testing.T) {
 	const stack = "e2e-rotation"
 	sweep(t, stack)
 	l := newLoaded(t, stack, "overlay: healthcare\ninternalTLS: true\nportOffset: 30000\n"+
-		"model: {base: tiny, parallel: 32}", func(c *checkout) { c.remove(t, stack) })
+		"model: {base: tiny, parallel: 64}", func(c *checkout) { c.remove(t, stack) })
 	l.refused = 10 * time.Second // the edge is replaced among all others
 	noChanges(t, l.checkout, stack)
 	l.checkout.keepsIn(t, stack)
@@ -101,8 +101,9 @@ func TestKubernetesRotation(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack = "e2e-cluster-rotation"
 	inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	l := newLoadedCluster(t, stack, "internalTLS: true\n", containerd)
+	l := newLoadedCluster(t, stack, "internalTLS: true\n", 64, containerd)
 	l.refused = 10 * time.Second
+	l.silent = 30 * time.Second // Redis and Ollama are replaced, one after the other
 
 	url := l.url(t, stack)
 	l.answers, l.long = 50, 10*time.Second

@@ -44,8 +44,9 @@ type loaded struct {
 	prepare, up func()
 	password    func(value string)
 
-	// refused bounds how long connections may be refused; 0 is refusedFor.
-	refused time.Duration
+	// refused bounds how long connections may be refused, and silent how long an answer may pause; 0
+	// are refusedFor and silentFor.
+	refused, silent time.Duration
 
 	// answers is how many long answers are open at any time, and long is how long each takes; 0 are
 	// writers and half a minute.
@@ -178,8 +179,8 @@ func (l *loaded) ended(requests, questions int) {
 			r.Refused.Longest, most)
 	}
 
-	if r.Gaps.Max > silentFor {
-		l.t.Errorf("an answer paused for %s, at most %s are allowed", r.Gaps.Max, silentFor)
+	if most := cmp.Or(l.silent, silentFor); r.Gaps.Max > most {
+		l.t.Errorf("an answer paused for %s, at most %s are allowed", r.Gaps.Max, most)
 	}
 	if n := r.RequestCount(); n < requests || r.Asked < questions {
 		l.t.Errorf("%d requests and %d questions are too few to tell anything", n, r.Asked)
@@ -283,7 +284,7 @@ func TestKubernetesLoad(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack = "e2e-cluster-load"
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	l := newLoadedCluster(t, stack, "", containerd)
+	l := newLoadedCluster(t, stack, "", 32, containerd)
 
 	// The kubelet finds out that the edge is gone, and starts it again: 3.8 to 5.1 s on two busy
 	// processors.
@@ -298,11 +299,12 @@ func TestKubernetesLoad(t *testing.T) {
 	l.down()
 }
 
-// newLoadedCluster is newLoaded for a stack of a cluster, with more settings in which each line ends.
-func newLoadedCluster(t *testing.T, stack, more, containerd string) *loaded {
+// newLoadedCluster is newLoaded for a stack of a cluster that writes so many answers at once, with
+// more settings in which each line ends.
+func newLoadedCluster(t *testing.T, stack, more string, parallel int, containerd string) *loaded {
 	t.Helper()
 	settings := "overlay: prod\n" + more +
-		"target: kubernetes\nmodel: {base: ./tiny.gguf, parallel: 32}\n" +
+		fmt.Sprintf("target: kubernetes\nmodel: {base: ./tiny.gguf, parallel: %d}\n", parallel) +
 		behindGateway +
 		"signIn: {accounts: true}\n" +
 		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"

@@ -28,7 +28,7 @@ func TestKubernetesRollback(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack = "e2e-cluster-rollback"
 	inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	l := newLoadedCluster(t, stack, "", containerd)
+	l := newLoadedCluster(t, stack, "", 32, containerd)
 	l.rollsBack(func() string { return l.url(t, stack) })
 	l.down()
 }
