@@ -56,7 +56,7 @@ var (
 	// ErrRefused reports a key that cannot be made.
 	ErrRefused = errors.New("a key cannot be made")
 
-	// ErrGone reports that a person may not come in any more.
+	// ErrGone reports that a person is not let in any more. The keys count again if that changes.
 	ErrGone = errors.New("the person is gone")
 )
 

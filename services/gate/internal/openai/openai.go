@@ -163,7 +163,8 @@ func (s *service) person(r *http.Request, scope apikey.Scope) (identity.Person, 
 	switch {
 	case errors.Is(err, apikey.ErrInvalid):
 		return p, fault(http.StatusUnauthorized, "", "invalid_api_key", "The key in the header "+
-			"Authorization is missing, wrong, expired or revoked. Keys are made at %s.", apikey.Path)
+			"Authorization is missing, wrong, expired or revoked, or its owner has to sign in again. "+
+			"Keys are made at %s.", apikey.Path)
 	case errors.Is(err, apikey.ErrScope):
 		return p, fault(http.StatusForbidden, "", "insufficient_permissions",
 			"The key is not good for %s. Make one that is at %s.", scope, apikey.Path)
