@@ -160,6 +160,9 @@ func (s *service) person(r *http.Request, scope apikey.Scope) (identity.Person, 
 	}
 
 	p, err := s.Keys.Check(r.Context(), strings.TrimSpace(secret), scope)
+	if refusal, ok := errors.AsType[*apikey.Refusal](err); ok {
+		s.refuse(r, refusal)
+	}
 	switch {
 	case errors.Is(err, apikey.ErrInvalid):
 		return p, fault(http.StatusUnauthorized, "", "invalid_api_key", "The key in the header "+
