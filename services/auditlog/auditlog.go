@@ -60,6 +60,10 @@ const (
 
 	Configuration Action = "configuration"
 
+	// What somebody who is known was refused: a page that is for admins, or an answer to a program
+	// with a key.
+	Access Action = "access"
+
 	// A notice for people, put up or taken down.
 	Maintenance Action = "maintenance"
 
@@ -122,7 +126,8 @@ type Record struct {
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
 	// the name of the backup that was restored, also where that has moved something again, the
 	// service, the program and the exit code of a command, the state of maintenance, the reason of who
-	// reads what is somebody else's, and what a review came to.
+	// reads what is somebody else's, what a review came to, and the route that somebody was refused and
+	// why.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

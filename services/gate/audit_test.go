@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -282,6 +283,73 @@ func TestAuditErase(t *testing.T) {
 		if strings.Contains(text, name) {
 			t.Errorf("%s is in the records:\n%s", name, text)
 		}
+	}
+}
+
+// TestAuditAccess holds that it is recorded what somebody who is known is refused, once however
+// often it is tried, and nothing of who is not known.
+func TestAuditAccess(t *testing.T) {
+	town := newTown(t, auditing)
+	bob := town.visitor("192.0.2.8")
+	bob.join("bob", town.code("invite bob"))
+	key := bob.key() // for chat
+	bob.signedIn()
+	id := town.person().ID
+	for range 3 {
+		for _, path := range []string{"/account/users", "/account/users?x=ada"} {
+			if resp, _ := bob.get(path); resp.StatusCode != http.StatusForbidden {
+				t.Errorf("a member: %s", resp.Status)
+			}
+		}
+		if resp, _ := get(t, town.base+"/v1/models", "Authorization", "Bearer "+key,
+			"X-Forwarded-For", "192.0.2.9"); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("without the scope: %s", resp.Status)
+		}
+	}
+
+	r := town.redis.Client(t)
+	name := r.Keys(t.Context(), "gate:key:*").Val()[0]
+	past := regexp.MustCompile(`"expires":"\d+`).ReplaceAllString(
+		r.Get(t.Context(), name).Val(), `"expires":"2001`)
+	r.Set(t.Context(), name, past, 0)
+	for _, secret := range []string{key, key, key[:len(key)-1] + "!", ""} {
+		if resp, _ := get(t, town.base+"/v1/models", "Authorization",
+			"Bearer "+secret); resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("expired, or nobody's: %s", resp.Status)
+		}
+	}
+	town.visitor("192.0.2.7").get("/account/users")
+	if err := town.stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	text, acts := town.records()
+	var got []string
+	for line := range strings.Lines(text) {
+		a, err := auditlog.Parse(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Action != auditlog.Access {
+			continue
+		}
+
+		if a.Outcome != auditlog.Refused || a.Actor != id || a.Address == "" {
+			t.Errorf("recorded is %s", line)
+		}
+		key := a.Object == auditlog.Key{}.Name("key", strings.TrimPrefix(name, "gate:key:"))
+		got = append(got, fmt.Sprint(a.Detail["route"], ", ", a.Detail["why"], ", ", key))
+	}
+	want := []string{
+		"GET /account/users, not an admin, false",
+		"GET /v1/models, no scope models, true",
+		"GET /v1/models, expired, true",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("recorded are %q of %q", got, acts)
+	}
+	if strings.Contains(text, "ada") || strings.Contains(text, key) {
+		t.Error("what was asked for is in the records")
 	}
 }
 

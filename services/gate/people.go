@@ -66,8 +66,9 @@ func (p *people) register(srv *server.Server, keys, usage http.Handler) {
 	handle(apikey.Path, require(keys))
 	handle(report.Path, require(usage))
 	if p.documents != nil {
-		handle(knowledge.Path, require(p.documents))
-		handle(knowledge.Path+"/", require(p.documents))
+		documents := require(p.site.Admins(p.documents))
+		handle(knowledge.Path, documents)
+		handle(knowledge.Path+"/", documents)
 	}
 
 	kept := require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
@@ -23,21 +24,30 @@ import (
 const oidcKeyDays = 90
 
 // newKeys returns the keys of people's programs. Those of a person whose account is removed are
-// revoked with it.
+// revoked with it. Those of a person of a provider count for as long as the groups of the last
+// sign-in are let in: a sign-in that is refused, and a sign-out that the provider tells of the whole
+// person, take the groups away.
 func newKeys(st *store.Store, cfg gateenv.Config) *apikey.Keys {
 	days := 0
 	if cfg.SignIn == gateenv.OIDC {
 		days = oidcKeyDays
 	}
 
+	inside := slices.Concat(cfg.AllowedGroups, cfg.AdminGroups)
+	some := cfg.SignIn == gateenv.OIDC && !cfg.Everybody
 	return apikey.New(st, days, func(ctx context.Context, owner string) (identity.Person, error) {
 		p := identity.Person{ID: owner}
-		if len(cfg.Models) == 0 && cfg.KnowledgeURL == "" {
+		if !some && len(cfg.Models) == 0 && cfg.KnowledgeURL == "" {
 			return p, nil // nothing depends on the groups
 		}
 
 		var err error
 		p.Groups, err = st.Groups(ctx, owner)
+		if err == nil && some && !slices.ContainsFunc(p.Groups, func(g string) bool {
+			return slices.Contains(inside, g)
+		}) {
+			err = apikey.ErrGone
+		}
 		return p, err
 	})
 }

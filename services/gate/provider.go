@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -122,8 +123,7 @@ func (p *provider) callback(w http.ResponseWriter, r *http.Request) {
 	id, begun, fault := p.client.Callback(r)
 	if fault != nil {
 		if begun { // the number of those is limited
-			p.site.Sessions.Audit.Note(r.Context(), session.Record(r, auditlog.SignIn, ""),
-				audit.Result(fault))
+			p.refused(r, id, audit.Result(fault))
 		}
 		p.site.Pages.Fail(w, r, fault)
 		return
@@ -151,6 +151,41 @@ func (p *provider) callback(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, id.Back, http.StatusSeeOther)
 }
 
+// shutOutTime bounds how long it may take to end what somebody has who is let in no more.
+const shutOutTime = 30 * time.Second
+
+// refused records a sign-in that came to nothing. If it is known who it was, the person is let in no
+// more: what earlier sign-ins began ends as well.
+func (p *provider) refused(r *http.Request, who oidc.Identity, outcome auditlog.Outcome) {
+	sessions, record := p.site.Sessions, session.Record(r, auditlog.SignIn, "")
+	if who.Subject != "" {
+		record.Object = sessions.ID(who.Issuer, who.Subject)
+	}
+	sessions.Audit.Note(r.Context(), record, outcome)
+	if who.Subject == "" {
+		return
+	}
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), shutOutTime)
+	defer cancel()
+	holds, err := sessions.Holds(ctx, who.Issuer, who.Subject)
+	if err == nil && holds { // else anybody whom the provider knows could fill the audit
+		err = p.end(ctx, oidc.Logout{Issuer: who.Issuer, Subject: who.Subject})
+	}
+	if err != nil {
+		p.site.Log.ErrorContext(ctx, "sessions of somebody who is let in no more", "error", err)
+	}
+}
+
+// end ends what is over at the provider, and records that.
+func (p *provider) end(ctx context.Context, l oidc.Logout) error {
+	sessions := p.site.Sessions
+	act := sessions.Audit.BeginAnyway(ctx, sessions.EndedBy(l.Issuer, l.Subject))
+	_, err := sessions.EndBy(ctx, l.Issuer, l.Subject, l.SID)
+	act.End(audit.Result(err))
+	return err
+}
+
 // signedOut leads to the provider. The form of the page before may not lead to another site, by the
 // policy of that page; this one may.
 func (p *provider) signedOut(w http.ResponseWriter, r *http.Request) {
@@ -171,13 +206,7 @@ const maxLogoutToken = 64 << 10
 
 func (p *provider) backChannel(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxLogoutToken)
-	fault := p.client.BackChannel(r, func(ctx context.Context, l oidc.Logout) error {
-		act := p.site.Sessions.Audit.BeginAnyway(ctx, p.site.Sessions.EndedBy(l.Issuer, l.Subject))
-		_, err := p.site.Sessions.EndBy(ctx, l.Issuer, l.Subject, l.SID)
-		act.End(audit.Result(err))
-		return err
-	})
-	if fault != nil {
+	if fault := p.client.BackChannel(r, p.end); fault != nil {
 		p.site.Pages.Fail(w, r, fault)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -39,8 +40,8 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	site, args := flag(args, "--at=")
 	site = strings.TrimSuffix(site, "/")
 	by, args := flag(args, "--by=")
-	about := len(args) > 0 && // somebody's data
-		(args[0] == "read" || args[0] == "erase" || args[0] == "move")
+	about := len(args) > 0 && // what is stored of somebody
+		slices.Contains([]string{"read", "erase", "move", "sign-out"}, args[0])
 	if cfg.SignIn != gateenv.Accounts && !(about && cfg.SignIn == gateenv.OIDC) {
 		return fmt.Errorf("nobody has an account in this stack: SIGN_IN is %s, not %s", cfg.SignIn,
 			gateenv.Accounts)

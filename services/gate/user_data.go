@@ -23,6 +23,7 @@ import (
 // dataUsage is the error for a command line that is none.
 const dataUsage = `usage: gate user erase PERSON   erase all that is stored of somebody
        gate user move FROM TO     give somebody's conversations to somebody else
+       gate user sign-out PERSON  end somebody's sessions and keys
        gate user read PERSON REASON   print all that is stored of somebody, and record why
        gate user read -               the same, with the two as a JSON array on the standard input
 
@@ -120,6 +121,8 @@ func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) 
 		said, err = c.erase(ctx, args[1])
 	case args[0] == "move" && len(args) == 3:
 		said, err = c.move(ctx, args[1], args[2])
+	case args[0] == "sign-out" && len(args) == 2:
+		said, err = c.signOut(ctx, args[1])
 	case args[0] == "read" && len(args) == 3:
 		return c.read(ctx, args[1], args[2], stdout)
 	default:
@@ -196,6 +199,28 @@ func (c *dataCommand) move(
 
 	return fmt.Sprintf("%s has the conversations of %s now. Both have to sign in again; the keys of "+
 		"%s are revoked.", to, from, from), nil
+}
+
+// signOut ends the sessions and keys of the person, and returns what to say.
+func (c *dataCommand) signOut(ctx context.Context, who string) (said string, err error) {
+	id, err := c.id(ctx, who)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", who, err)
+	}
+
+	sessions, keys, err := c.data.SignOut(ctx, auditlog.Record{By: c.by}, id)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", who, err)
+	}
+
+	// Anything may be the name of somebody at a provider.
+	if _, ok := c.account(who); !ok && sessions+keys == 0 {
+		return "", fmt.Errorf("%s: nobody of this name is signed in or has a key: it is what the "+
+			"provider's tokens call the person in the claim sub", who)
+	}
+
+	return fmt.Sprintf("%s is signed out. Sessions that ended: %d. Keys that are revoked: %d.", who,
+		sessions, keys), nil
 }
 
 // read prints all that is stored of the person, for the reason.

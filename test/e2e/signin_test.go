@@ -88,6 +88,13 @@ func TestSignIn(t *testing.T) {
 			t.Error("the other session goes on")
 		}
 	})
+	t.Run("whom an operator signs out is out", func(t *testing.T) {
+		other := bob.at(t, site)
+		said := c.must(t, time.Minute, "bin/codexctl", "user", "sign-out", "--stack", stack, "bob")
+		if err := page(t.Context(), other.client(), site); err == nil {
+			t.Errorf("the session goes on after\n%s", said)
+		}
+	})
 	t.Run("the secrets show nowhere", func(t *testing.T) {
 		own := stacks.File{Secret: stacks.RedisPassword, Content: stacks.SecretFor("redis user gate")}
 		for _, value := range []string{password, own.Text(password), ada.password} {

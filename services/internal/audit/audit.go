@@ -68,6 +68,8 @@ type Recorder struct {
 	away *outage.Outage
 	long atomic.Bool
 
+	refusals refusals
+
 	stop func()          // has the writer end when nothing waits
 	quit func()          // has it end at once
 	done <-chan struct{} // is closed when it has ended

@@ -234,6 +234,9 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 			about = strings.TrimSpace(r.Detail["service"] + " " + r.Detail["program"] + " " +
 				r.Detail["code"])
 		}
+		if r.Action == auditlog.Access {
+			about = strings.TrimSpace(about + " " + r.Detail["route"] + ": " + r.Detail["why"])
+		}
 		if why := r.Detail["reason"]; why != "" {
 			about += " " + strconv.Quote(why)
 		}

@@ -29,6 +29,8 @@ func TestAuditTable(t *testing.T) {
 			Detail: map[string]string{"service": "redis", "program": "sh", "code": "3"}},
 		{Action: auditlog.Read, Outcome: auditlog.Intent, By: "carol", Object: "p1",
 			Detail: map[string]string{"reason": "case\n4711"}},
+		{Action: auditlog.Access, Outcome: auditlog.Refused, Actor: "p1", Object: "key:x",
+			Detail: map[string]string{"route": "GET /v1/models", "why": "expired"}},
 	} {
 		r.Number, r.Time = int64(i)+1, at
 		lines = append(lines, auditlog.Key{}.Seal(r))
@@ -52,6 +54,7 @@ func TestAuditTable(t *testing.T) {
 		"4" + when + `"ca\x1b[31mrol" configuration done abc def 0`,
 		"5" + when + `"carol" command failed redis sh 3 0`,
 		"6" + when + `"carol" read intent ada "case\n4711" 0`,
+		"7" + when + "ada access refused key:x GET /v1/models: expired 0",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("printed is\n%s", strings.Join(got, "\n"))

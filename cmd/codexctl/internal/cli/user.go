@@ -19,6 +19,7 @@ func (a *App) userCommand() *cobra.Command {
 		Short: "Invite people to a stack, and manage their accounts",
 		Long: `Manages the accounts of a stack in which people sign in with a name and a password
 (codexcontinue:signIn: {accounts: true}). It runs inside one of the stack's gates.
+Where an OpenID provider has the accounts there are erase, move, read and sign-out.
 
 The code of an invitation is shown once, and good once, for 72 hours.`,
 		Args: noArgs,
@@ -61,10 +62,18 @@ The code of an invitation is shown once, and good once, for 72 hours.`,
 	add("member NAME", "Make an admin a member", one)
 	add("groups NAME [GROUP...]", "Say of which groups somebody is", cobra.MinimumNArgs(1))
 	add("remove NAME", "Remove an account or an invitation", one)
+	add("sign-out PERSON", "End the sessions and keys of somebody", one).Long = signOutLong
 
 	c.AddCommand(a.dataCommands(&stack)...)
 	return c
 }
+
+const signOutLong = `Ends all sessions of a person and revokes all keys, at once. Who may sign in can do so
+again: take that away first, at the provider, or by codexctl user remove.
+` + aPerson
+
+// ofProviders are the commands that are for the people of an OpenID provider as well.
+var ofProviders = []string{"erase", "move", "sign-out"}
 
 // user runs `gate user` with the words in one of the stack's gates.
 func (a *App) user(ctx context.Context, name string, words []string) error {
@@ -74,7 +83,7 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 
 	if mode := stack.SignIn(); mode != gateenv.Accounts &&
-		!(mode == gateenv.OIDC && (words[0] == "erase" || words[0] == "move")) {
+		!(mode == gateenv.OIDC && slices.Contains(ofProviders, words[0])) {
 		return fmt.Errorf("nobody has an account in stack %s: set %s:signIn: {accounts: true}, "+
 			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
 	}

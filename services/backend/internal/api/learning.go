@@ -306,12 +306,16 @@ func (a *API) withdrawAll(ctx context.Context, in *ownedInput) (*struct{}, error
 }
 
 // reviewed begins an act of an administrator about the answer, any if it is empty. Nobody else may
-// do it.
+// do it: that somebody else wanted to is recorded, without the answer, of which there are many.
 func (a *API) reviewed(
 	ctx context.Context, action auditlog.Action, answer, what string,
 ) (*audit.Act, error) {
 	me := identity.From(ctx)
 	if !me.Admin {
+		a.Audit.Refuse(ctx, auditlog.Record{
+			Action: action, Actor: me.ID, Address: me.Address,
+			Detail: map[string]string{"why": "not an admin"},
+		})
 		return nil, problem.New(http.StatusForbidden,
 			"Only administrators read what people have handed over.")
 	}

@@ -177,7 +177,7 @@ func TestLearning(t *testing.T) {
 	for act, want := range map[string]int{
 		`"action":"rating","outcome":"done"`: 1, `"action":"submission","outcome":"done"`: 1,
 		`"action":"review","outcome":"done"`: 1, `"action":"withdrawal","outcome":"done"`: 1,
-		`"action":"review-read"`: 8, `"what":"accepted"`: 8,
+		`"action":"review-read"`: 10, `"what":"accepted"`: 8, `"why":"not an admin"`: 4,
 	} {
 		if got := strings.Count(text, act); got != want {
 			t.Errorf("%s is there %d times, want %d:\n%s", act, got, want, text)

@@ -21,6 +21,7 @@ const usage = `usage: gate user list
        gate user admin|member NAME         say what somebody may do
        gate user groups NAME [GROUP...]    say of which groups somebody is
        gate user remove NAME               remove an account or an invitation
+       gate user sign-out PERSON           end somebody's sessions and keys
        gate user erase PERSON              erase all that is stored of somebody
        gate user move FROM TO              give somebody's conversations to somebody else`
 

@@ -38,7 +38,8 @@ var (
 	byPair = bound{"pair", 5, 2 * time.Second, 15 * time.Minute, 24 * time.Hour, true}
 
 	// byName is for one account from all addresses, and everywhere for all accounts: they slow down
-	// somebody who has many addresses.
+	// somebody who has many addresses. The first attempt of a byPair counts for byName, and does not
+	// wait for it: whoever takes each turn at a name could else keep a new device out.
 	byName     = bound{"name", 100, time.Second, time.Minute, time.Hour, false}
 	everywhere = bound{"all", 1000, time.Second, time.Second, 10 * time.Minute, false}
 
@@ -74,11 +75,23 @@ func (l *limiter) keys(s source) (count, pause string) {
 
 // attempt counts an attempt that comes from the sources, and returns 0 if it may be made. Otherwise
 // it returns after which time one may be made. An attempt in a pause counts for no source: nobody
-// is paused for what somebody else has done to a name.
+// is paused for what somebody else has done to a name. A source of byPair comes before one of byName.
 func (l *limiter) attempt(ctx context.Context, sources ...source) (time.Duration, error) {
 	var longest time.Duration
+	first := false
 	for _, s := range sources {
-		_, pause := l.keys(s)
+		count, pause := l.keys(s)
+		if s.bound == byPair {
+			n, err := l.store.Get(ctx, count)
+			if err != nil {
+				return 0, err
+			}
+			first = n == ""
+		}
+		if first && s.bound == byName {
+			continue
+		}
+
 		left, err := l.store.Left(ctx, pause)
 		if err != nil {
 			return 0, err
@@ -91,35 +104,39 @@ func (l *limiter) attempt(ctx context.Context, sources ...source) (time.Duration
 	}
 
 	for _, s := range sources {
-		wait, err := l.count(ctx, s)
-		if err != nil || wait > 0 {
+		n, wait, err := l.count(ctx, s)
+		if err != nil || wait > 0 && !(first && s.bound == byName) {
 			return wait, err
+		}
+		if s.bound == byPair {
+			first = n == 1 // of many at once one is the first
 		}
 	}
 	return 0, nil
 }
 
-// count counts an attempt before it is made: of many at once, no more are made than one by one.
-func (l *limiter) count(ctx context.Context, s source) (time.Duration, error) {
+// count counts an attempt before it is made: of many at once, no more are made than one by one. It
+// returns how many there were, with this one, and after which time it may be made.
+func (l *limiter) count(ctx context.Context, s source) (n int64, wait time.Duration, err error) {
 	count, pause := l.keys(s)
-	n, err := l.store.Add(ctx, count, 1, s.memory)
+	n, err = l.store.Add(ctx, count, 1, s.memory)
 	if err != nil || n < s.free {
-		return 0, err
+		return n, 0, err
 	}
 
 	// The attempt that begins the pause is the last one before it.
 	length := s.pause(n - s.free + 1)
 	mine, err := l.store.SetNew(ctx, pause, "", length)
 	if err != nil || mine {
-		return 0, err
+		return n, 0, err
 	}
 
 	left, err := l.store.Left(ctx, pause)
 	if err != nil {
-		return 0, err
+		return n, 0, err
 	}
 
-	return max(left, time.Millisecond), nil
+	return n, max(left, time.Millisecond), nil
 }
 
 // forget takes back an attempt that was no guess.

@@ -37,14 +37,17 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 	signedIn := func(h http.HandlerFunc) http.Handler {
 		return s.Sessions.Require(s.Pages, h)
 	}
+	admins := func(h http.HandlerFunc) http.Handler {
+		return s.Sessions.Require(s.Pages, s.Admins(h))
+	}
 	for pattern, h := range map[string]http.Handler{
 		"GET " + session.SignInPath:  http.HandlerFunc(s.signInPage),
 		"POST " + session.SignInPath: http.HandlerFunc(s.signIn),
 		"GET " + invitationPath:      http.HandlerFunc(s.invitationPage),
 		"POST " + invitationPath:     http.HandlerFunc(s.accept),
 		"POST " + passwordPath:       signedIn(s.changePassword),
-		"GET " + UsersPath:           signedIn(s.admins(s.users)),
-		"POST " + UsersPath:          signedIn(s.admins(s.manage)),
+		"GET " + UsersPath:           admins(s.users),
+		"POST " + UsersPath:          admins(s.manage),
 	} {
 		handle(pattern, s.Pages.Form(h))
 	}

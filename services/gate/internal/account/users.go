@@ -10,17 +10,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// admins lets through admins alone.
-func (s *Site) admins(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !session.From(r.Context()).Admin {
-			s.Pages.Fail(w, r, problem.New(http.StatusForbidden, "This page is for admins."))
-			return
-		}
-		next(w, r)
-	}
-}
-
 func (s *Site) users(w http.ResponseWriter, r *http.Request) {
 	s.showUsers(w, r, http.StatusOK, usersPage{})
 }

@@ -56,9 +56,26 @@ var (
 	// ErrRefused reports a key that cannot be made.
 	ErrRefused = errors.New("a key cannot be made")
 
-	// ErrGone reports that a person may not come in any more.
+	// ErrGone reports that a person is not let in any more. The keys count again if that changes.
 	ErrGone = errors.New("the person is gone")
 )
+
+// Refusal reports a key of somebody's that does not count, or not for what was asked. It is an
+// ErrInvalid or an ErrScope.
+type Refusal struct {
+	// Owner is the person's ID, and Key that of the key.
+	Owner, Key string
+
+	// Why is the reason, in words.
+	Why string
+	err error
+}
+
+// Error implements error.
+func (e *Refusal) Error() string { return e.err.Error() + ": " + e.Why }
+
+// Unwrap returns ErrInvalid or ErrScope.
+func (e *Refusal) Unwrap() error { return e.err }
 
 // Key is a key of a person's, without its secret.
 type Key struct {
@@ -143,8 +160,8 @@ func (k *Keys) Make(
 }
 
 // Check returns the person for whose program the secret speaks, if the key has the scope,
-// which is empty where any key will do. The error is ErrInvalid or ErrScope, or one of
-// what could not be asked.
+// which is empty where any key will do. The error is ErrInvalid or ErrScope, a *Refusal where it is
+// known whose the key is, or one of what could not be asked.
 func (k *Keys) Check(ctx context.Context, secret string, scope Scope) (identity.Person, error) {
 	if !valid(secret) {
 		return identity.Person{}, ErrInvalid
@@ -154,18 +171,21 @@ func (k *Keys) Check(ctx context.Context, secret string, scope Scope) (identity.
 	switch {
 	case err != nil:
 		return identity.Person{}, err
-	case key == nil || key.Expired():
+	case key == nil:
 		return identity.Person{}, ErrInvalid
+	case key.Expired():
+		return identity.Person{}, &Refusal{key.Owner, key.ID, "expired", ErrInvalid}
 	}
 
 	person, err := k.current(ctx, key.Owner)
 	switch {
 	case errors.Is(err, ErrGone):
-		return identity.Person{}, ErrInvalid
+		return identity.Person{}, &Refusal{key.Owner, key.ID, "owner not let in", ErrInvalid}
 	case err != nil:
 		return identity.Person{}, err
 	case scope != "" && !slices.Contains(key.Scopes, scope):
-		return identity.Person{}, fmt.Errorf("%w %q", ErrScope, scope)
+		why := fmt.Sprintf("no scope %s", scope)
+		return identity.Person{}, &Refusal{key.Owner, key.ID, why, ErrScope}
 	}
 
 	if now := time.Now().Unix() / 60; now > key.Used.Unix()/60 {
@@ -212,7 +232,7 @@ func (k *Keys) RevokeRecorded(ctx context.Context, owner, object string) (bool, 
 		return false, err
 	}
 	for _, id := range ids {
-		if k.Audit.Name(aKey, id) == object {
+		if k.Audit.Name(Kind, id) == object {
 			return true, k.store.DropKey(ctx, owner, id)
 		}
 	}

@@ -141,7 +141,7 @@ func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 	switch {
 	case act == nil:
 	case err == nil:
-		act.Record.Object = x.keys.Audit.Name(aKey, hash(secret))
+		act.Record.Object = x.keys.Audit.Name(Kind, hash(secret))
 		act.End(auditlog.Done)
 	case errors.Is(err, ErrRefused):
 		act.End(auditlog.Refused)
@@ -159,15 +159,15 @@ func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 	}
 }
 
-// aKey is the kind of keys in records.
-const aKey = "key"
+// Kind is that of keys in records.
+const Kind = "key"
 
 // record returns what the audit says of an act on the owner's key with the id.
 func (x *page) record(
 	r *http.Request, action auditlog.Action, owner, id string,
 ) auditlog.Record {
 	record := session.Record(r, action, owner)
-	record.Object = x.keys.Audit.Name(aKey, id)
+	record.Object = x.keys.Audit.Name(Kind, id)
 	return record
 }
 

@@ -42,7 +42,8 @@ type Identity struct {
 }
 
 // Callback returns who has signed in, of a request to CallbackPath. begun reports whether it is the
-// end of a sign-in that began here.
+// end of a sign-in that began here. With the fault that somebody is in no group that is let in, the
+// Identity is the Issuer and the Subject, and nothing else; with any other it is empty.
 func (c *Client) Callback(r *http.Request) (id Identity, begun bool, fault *problem.Problem) {
 	a, fault := c.take(r, r.URL.Query().Get("state"))
 	if fault != nil {
@@ -92,7 +93,8 @@ func (c *Client) finish(r *http.Request, a attempt) (Identity, *problem.Problem)
 	switch {
 	case errors.Is(err, errOutside):
 		c.refused(ctx, err.Error())
-		return Identity{}, problem.New(http.StatusForbidden, "You are signed in at the identity "+
+		outside := Identity{Issuer: c.cfg.Issuer, Subject: token.Subject}
+		return outside, problem.New(http.StatusForbidden, "You are signed in at the identity "+
 			"provider, but in no group that is let in here. Ask who runs this site.")
 	case err != nil:
 		c.refused(ctx, err.Error())

@@ -160,10 +160,14 @@ func (s *service) person(r *http.Request, scope apikey.Scope) (identity.Person, 
 	}
 
 	p, err := s.Keys.Check(r.Context(), strings.TrimSpace(secret), scope)
+	if refusal, ok := errors.AsType[*apikey.Refusal](err); ok {
+		s.refuse(r, refusal)
+	}
 	switch {
 	case errors.Is(err, apikey.ErrInvalid):
 		return p, fault(http.StatusUnauthorized, "", "invalid_api_key", "The key in the header "+
-			"Authorization is missing, wrong, expired or revoked. Keys are made at %s.", apikey.Path)
+			"Authorization is missing, wrong, expired or revoked, or its owner has to sign in again. "+
+			"Keys are made at %s.", apikey.Path)
 	case errors.Is(err, apikey.ErrScope):
 		return p, fault(http.StatusForbidden, "", "insufficient_permissions",
 			"The key is not good for %s. Make one that is at %s.", scope, apikey.Path)

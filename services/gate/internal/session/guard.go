@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
@@ -45,6 +46,23 @@ func (m *Manager) Require(p *pages.Pages, next http.Handler) http.Handler {
 		default:
 			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, s)))
 		}
+	})
+}
+
+// Admins returns a handler that lets through admins alone, of those whom Require let through. It is
+// recorded that somebody else wanted in.
+func (s *Site) Admins(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		me := From(r.Context())
+		if me.Admin {
+			next.ServeHTTP(w, r)
+			return
+		}
+
+		record := Record(r, auditlog.Access, me.ID)
+		record.Detail = map[string]string{"route": r.Pattern, "why": "not an admin"}
+		s.Sessions.Audit.Refuse(r.Context(), record)
+		s.Pages.Fail(w, r, problem.New(http.StatusForbidden, "This page is for admins."))
 	})
 }
 

@@ -123,6 +123,9 @@ func Record(r *http.Request, action auditlog.Action, id string) auditlog.Record 
 	return auditlog.Record{Action: action, Actor: id, Address: Address(r)}
 }
 
+// ID returns the id of the person whom the issuer knows as the subject.
+func (m *Manager) ID(issuer, subject string) string { return m.names.Of(issuer, subject) }
+
 // EndedBy returns what the audit says of an issuer that ends sessions of the subject, which may
 // be "".
 func (m *Manager) EndedBy(issuer, subject string) auditlog.Record {
@@ -241,6 +244,17 @@ func (m *Manager) EndBy(ctx context.Context, issuer, subject, sid string) (int, 
 	}
 
 	return n, err
+}
+
+// Holds reports whether there is something for EndBy to end of the subject: a session, or the groups
+// that the person's keys follow.
+func (m *Manager) Holds(ctx context.Context, issuer, subject string) (bool, error) {
+	id := m.names.Of(issuer, subject)
+	refs, err := m.store.Index(ctx, byPerson(id))
+	if err != nil || len(refs) > 0 {
+		return err == nil, err
+	}
+	return m.store.HasGroups(ctx, id)
 }
 
 // endOf ends the sessions of the index that are over, and returns how many there were. One that is

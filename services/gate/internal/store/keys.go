@@ -112,6 +112,12 @@ func (s *Store) Groups(ctx context.Context, owner string) (groups []string, err 
 	return groups, nil
 }
 
+// HasGroups reports whether it is known of which groups the owner is, which may be none.
+func (s *Store) HasGroups(ctx context.Context, owner string) (bool, error) {
+	n, err := s.rdb.Exists(ctx, groupsName(owner)).Result()
+	return n > 0, err
+}
+
 // DropGroups forgets the groups of the owner.
 func (s *Store) DropGroups(ctx context.Context, owner string) error {
 	return s.rdb.Del(ctx, groupsName(owner)).Err()
