@@ -251,6 +251,14 @@ var badOnDocker = map[string]bad{
 		subject: "gate",
 		want:    "safeguards",
 	},
+	"healthcare signed in for ever": {
+		from: "healthcare",
+		change: service("gate", func(s *stacks.Service) {
+			s.Contract.(*gateenv.Config).SessionLife = 169 * time.Hour
+		}),
+		subject: "gate",
+		want:    "safeguards",
+	},
 	"healthcare for ever": {
 		from: "healthcare",
 		change: service("backend", func(s *stacks.Service) {

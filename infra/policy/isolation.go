@@ -59,7 +59,8 @@ var isolationRules = []Rule{{
 	Reason: "in a healthcare stack it must be known who reads, a screen that is left must not stay " +
 		"open, conversations must not be kept for ever, and who did what must be known for six years",
 	Fix: "set codexcontinue:signIn to {accounts: true} or {oidc: ...}, codexcontinue:conversationTTL " +
-		"to a year at most, and leave the 15 minutes, the audit and its retention of the overlay",
+		"to a year at most, codexcontinue:session to {idle: 15m, life: 168h} at most, and " +
+		"codexcontinue:audit.retention to 52608h at least",
 	check: containers(func(c container) []string {
 		if !c.in.Stack.Safeguarded || c.Init {
 			return nil
@@ -71,7 +72,9 @@ var isolationRules = []Rule{{
 			return slices.Concat(unrecorded,
 				when(!signsIn(c.workload), "lets in people without sign-in"),
 				when(!Within(c.Env["SESSION_IDLE"], LongestIdle),
-					"keeps a session without use for longer than %s", LongestIdle))
+					"keeps a session without use for longer than %s", LongestIdle),
+				when(!Within(c.Env["SESSION_LIFE"], LongestSession),
+					"keeps a session for longer than a week"))
 		case stacks.Backend:
 			return slices.Concat(unrecorded,
 				when(!Within(c.Env["CONVERSATION_TTL"], LongestKept),
@@ -98,11 +101,12 @@ var isolationRules = []Rule{{
 	}),
 }}
 
-// How long a healthcare stack may keep a session without use, and a conversation. The law names no
-// time.
+// How long a healthcare stack may keep a session without use, a session in any case, and a
+// conversation. The law names no time.
 const (
-	LongestIdle = 15 * time.Minute
-	LongestKept = 366 * 24 * time.Hour
+	LongestIdle    = 15 * time.Minute
+	LongestSession = 7 * 24 * time.Hour
+	LongestKept    = 366 * 24 * time.Hour
 )
 
 // LeastRecorded is how long a healthcare stack keeps the records of who did what: six years with two

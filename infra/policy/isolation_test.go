@@ -97,6 +97,14 @@ func TestSafeguardsStay(t *testing.T) {
 			stacks.Settings{Model: stacks.ModelSettings{Evals: &no}},
 			"evals", "has versions of the model serve without evals",
 		},
+		"a screen that is left": {
+			stacks.Settings{Session: stacks.SessionSettings{Idle: time.Hour}},
+			"safeguards", "keeps a session without use for longer than 15m0s",
+		},
+		"signed in for a month": {
+			stacks.Settings{Session: stacks.SessionSettings{Life: 720 * time.Hour}},
+			"safeguards", "keeps a session for longer than a week",
+		},
 		"records of a day": {
 			stacks.Settings{Audit: &stacks.AuditSettings{Retention: 24 * time.Hour}},
 			"safeguards", "drops records of who did what after 24h0m0s, which is less than six years",
