@@ -76,6 +76,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,
 		"signIn":   orEmpty(s.decodeSignIn),
+		"session":  s.decodeSession,
 		"egress":   s.decodeEgress,
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,

@@ -47,7 +47,8 @@ func (s *Stack) domain(name string) {
 }
 
 // applyDomain hands the texts of the domain to the frontend, and to the others what they have to
-// know of them. A title replaces the domain's own unless it is empty.
+// know of them. A title replaces the domain's own unless it is empty. It comes when it is known
+// which models the settings name, and which is the stack's own.
 func (s *Stack) applyDomain(fsys fs.FS, title string, learning LearningSettings) error {
 	texts, err := readTexts(fsys, path.Join(modelfilesRoot, s.Domain, textsFile))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
@@ -76,10 +77,34 @@ func (s *Stack) applyDomain(fsys fs.FS, title string, learning LearningSettings)
 		f.Files = append(f.Files, File{Path: domainFile, Content: content})
 	}
 
-	edit(s, func(c *gateenv.Config) { c.Title, c.RawCompletions = texts.Title, !texts.Safety })
-	s.applyLearning(learning, texts.Safety)
+	s.Safeguarded = s.Safeguarded || s.Domain == healthcareDomain
+	safety, err := s.forSafety(fsys, texts)
+	if err != nil {
+		return err
+	}
+	edit(s, func(c *gateenv.Config) { c.Title, c.RawCompletions = texts.Title, !safety })
+	if safety {
+		s.ownModelAlone()
+	}
+	s.applyLearning(learning, safety)
 
 	return nil
+}
+
+// forSafety reports whether the prompt of the stack's model is there for people's safety. The texts
+// that people see say so, or those beside the Modelfile, which are others where the settings name
+// another domain and leave the model.
+func (s *Stack) forSafety(fsys fs.FS, shown domain.Texts) (bool, error) {
+	folder := path.Dir(s.Model.Modelfile)
+	if shown.Safety || s.Safeguarded || folder == path.Join(modelfilesRoot, s.Domain) {
+		return shown.Safety || s.Safeguarded, nil
+	}
+
+	beside, err := readTexts(fsys, path.Join(folder, textsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return beside.Safety, err
 }
 
 // domains lists the folders of modelfiles that have texts.

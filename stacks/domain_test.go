@@ -9,8 +9,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -131,6 +134,85 @@ func TestTextsRefuse(t *testing.T) {
 	longest := change("Law", strings.Repeat("ü", 60))
 	if _, err := withTexts(longest); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSafety holds that nobody goes around a prompt that is there for people's safety: where the
+// domain that people see says so, or the model's own, or the stack is safeguarded, programs have no
+// completions without the prompt, and nobody asks another model unless the settings name it.
+func TestSafety(t *testing.T) {
+	own := func(name string) contract.Models { return contract.Models{name: {}} }
+	const others = `{"models": {"codexcontinue-healthcare": "everybody", "llama3": ["research"]}}`
+	const open = `{"models": {"codexcontinue": "everybody", "llama3": "everybody"}}`
+	for name, tt := range map[string]struct {
+		overlay     string
+		plain       map[string]string
+		raw         bool
+		safeguarded bool
+		ml, gate    contract.Models
+	}{
+		"prod":  {overlay: "prod", raw: true},
+		"legal": {overlay: "legal", ml: own("codexcontinue-legal")},
+		"healthcare": {
+			overlay: "healthcare", safeguarded: true, ml: own("codexcontinue-healthcare"),
+		},
+		"a model's own name": {
+			overlay: "healthcare", plain: map[string]string{"model": `{"name": "ward"}`},
+			safeguarded: true, ml: own("ward"),
+		},
+		"healthcare as another domain": {
+			overlay: "healthcare", plain: map[string]string{"domain": "codexcontinue"},
+			safeguarded: true, ml: own("codexcontinue-healthcare"),
+		},
+		"legal as another domain": {
+			overlay: "legal", plain: map[string]string{"domain": "codexcontinue"},
+			ml: own("codexcontinue-legal"),
+		},
+		"prod as healthcare": {
+			overlay: "prod", plain: map[string]string{"domain": "healthcare"},
+			safeguarded: true, ml: own("codexcontinue"),
+		},
+		"prod with a model for safety": {
+			overlay: "prod", plain: map[string]string{"model": `{"modelfile": ` +
+				`"modelfiles/legal/Modelfile"}`},
+			ml: own("codexcontinue"),
+		},
+		"others on purpose": {
+			overlay: "healthcare", plain: map[string]string{"limits": others}, safeguarded: true,
+			ml:   contract.Models{"codexcontinue-healthcare": {}, "llama3": {"research"}},
+			gate: contract.Models{"codexcontinue-healthcare": {}, "llama3": {"research"}},
+		},
+		"others on purpose, where nobody signs in": {
+			overlay: "prod", plain: map[string]string{"limits": open, "domain": "legal"},
+			ml: contract.Models{"codexcontinue": {}, "llama3": {}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, err := stacks.DecodeSettings(tt.plain, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.AssumeSecrets = true
+
+			s := load(t, tt.overlay, v)
+			if err := s.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if s.Safeguarded != tt.safeguarded {
+				t.Errorf("safeguarded is %t", s.Safeguarded)
+			}
+
+			ml := s.Service(stacks.ML).Contract.(*mlenv.Config)
+			gate := s.Service(stacks.Gate).Contract.(*gateenv.Config)
+			if gate.RawCompletions != tt.raw {
+				t.Errorf("raw completions are %t", gate.RawCompletions)
+			}
+			for _, d := range []string{cmp.Diff(tt.ml, ml.Models), cmp.Diff(tt.gate, gate.Models)} {
+				if d != "" {
+					t.Errorf("models (-want +got):\n%s", d)
+				}
+			}
+		})
 	}
 }
 

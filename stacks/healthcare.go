@@ -7,6 +7,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 )
 
+// healthcareDomain is the domain whose stacks are safeguarded, whatever their overlay.
+const healthcareDomain = "healthcare"
+
 // privateNetwork has no way out.
 const privateNetwork = "codexcontinue-private"
 
@@ -16,7 +19,8 @@ const privateNetwork = "codexcontinue-private"
 // model, as Ollama cannot download it from there: `codexctl model import`.
 func healthcare(s *Stack, c Checkout) {
 	prod(s, c)
-	s.domain("healthcare")
+	s.domain(healthcareDomain)
+	s.Safeguarded = true
 	s.requireAuthority()
 	s.Networks = []Network{
 		{Name: MainNetwork, Inbound: true}, {Name: privateNetwork, Internal: true},

@@ -73,23 +73,37 @@ func decodeModels(into *contract.Models) func(string) error {
 }
 
 // applyModels has ml refuse people the models that are for others. It comes when it is known how
-// people sign in, and how the stack's own model is called.
+// people sign in, and how the stack's own model is called. The gate, which knows the groups, has
+// nothing to know of the models where nobody is of one.
 func (s *Stack) applyModels(models contract.Models) error {
-	own := s.Model.Name
+	own, signsIn := s.Model.Name, s.Audited()
 	switch _, named := models[own]; {
 	case len(models) == 0:
 		return nil
-	case s.SignIn() == "" || s.SignIn() == gateenv.None:
+	case !signsIn && len(models.Groups()) > 0:
 		return fmt.Errorf("%s:limits.models: nobody signs in to this stack, so nobody is of a group: "+
-			"set %[1]s:signIn, or remove the key", Project)
+			"set %[1]s:signIn, or make the models for %s", Project, everybody)
 	case !named:
 		return fmt.Errorf("%s:limits.models: does not name %s, the stack's own model, which nobody "+
 			"could ask then: add it, with its groups or with %s", Project, own, everybody)
 	}
 
 	edit(s, func(c *mlenv.Config) { c.Models = models })
-	edit(s, func(c *gateenv.Config) { c.Models = models })
+	if signsIn {
+		edit(s, func(c *gateenv.Config) { c.Models = models })
+	}
 	return nil
+}
+
+// ownModelAlone has ml refuse people every model but the stack's own, unless the settings say which
+// are for them: another one, such as the base, would answer without the prompt that is there for
+// their safety, and no evals have tried it.
+func (s *Stack) ownModelAlone() {
+	edit(s, func(c *mlenv.Config) {
+		if len(c.Models) == 0 {
+			c.Models = contract.Models{s.Model.Name: {}}
+		}
+	})
 }
 
 // applyLimits gives each service the limits that it holds people to, and the gate those that it

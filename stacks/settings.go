@@ -61,6 +61,9 @@ type Settings struct {
 	// SignIn is how people sign in; nil keeps what the stack says, which is not at all.
 	SignIn *SignInSettings
 
+	// Session is when people are signed out.
+	Session SessionSettings
+
 	// InternalTLS has the services speak TLS with each other; nil keeps what the stack says.
 	InternalTLS *bool
 

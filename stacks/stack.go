@@ -73,6 +73,12 @@ type Stack struct {
 	// Domain is what the stack is about: the folder of modelfiles whose texts people see.
 	Domain string
 
+	// Safeguarded stacks are for what is about patients. The policy holds them to sign-in, the end
+	// of sessions and conversations, the audit, TLS inside, evals and no way out, and programs get
+	// no answers without the prompt of their model. The overlay says so, and no setting takes it
+	// back: another Domain changes what people see, and not what they write.
+	Safeguarded bool
+
 	// Networks, Volumes and Secrets are referred to by name from Services.
 	Networks []Network
 	Volumes  []Volume

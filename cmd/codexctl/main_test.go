@@ -24,6 +24,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cli"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden output in the scripts")
@@ -152,6 +153,8 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 				return
 			}
 			answer(w, map[string]any{"Id": "sha256:" + strings.Repeat("0", 64)})
+		case strings.HasSuffix(path, "/networks"):
+			answer(w, fakeNetworks(r.URL.Query().Get("filters")))
 		case strings.HasSuffix(path, "/volumes"):
 			answer(w, map[string]any{"Volumes": []any{}})
 		case strings.Contains(path, "/volumes/"):
@@ -182,6 +185,21 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	})
 
 	ts.Setenv("DOCKER_HOST", "unix://"+sock)
+}
+
+// fakeNetworks are those of the private stack ward, which is up, of the filters for labels.
+func fakeNetworks(filters string) []any {
+	if !strings.Contains(filters, stacks.LabelStack+"=ward") {
+		return []any{}
+	}
+	return []any{
+		map[string]any{"Name": "codexcontinue-private-ward", "Options": map[string]string{
+			"com.docker.network.bridge.inhibit_ipv4": "true",
+		}},
+		map[string]any{"Name": "codexcontinue-network-ward", "Options": map[string]string{
+			"com.docker.network.bridge.name": "cc-ward",
+		}},
+	}
 }
 
 // fakeVolumes are the volumes of an engine, by name.

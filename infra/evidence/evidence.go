@@ -25,7 +25,7 @@ const (
 	// Field is a variable of a service's environment, as the plan has it.
 	Field Kind = "field"
 
-	// Test is a test of this repository, which its CI runs.
+	// Test is a test of this repository, which `.ci/run` runs if there is time.
 	Test Kind = "test"
 )
 
@@ -40,7 +40,7 @@ type Support struct {
 	What string `json:"what"`
 
 	// Value is that of a field. Holds reports whether the plan keeps all that the rule asks of any
-	// stack, or the field has a value that supports the item; a test's result is CI's to show.
+	// stack, or the field has a value that supports the item; a test's result is for .ci/run to show.
 	Value string `json:"value,omitempty"`
 	Holds bool   `json:"holds"`
 
@@ -59,7 +59,7 @@ type Item struct {
 
 	Supports []Support `json:"supports"`
 
-	// Operator is what is left to whoever operates the stack.
+	// Operator is what is left to whoever operates the stack on its target.
 	Operator string `json:"operator"`
 }
 
@@ -100,6 +100,9 @@ func Of(in policy.Input, now time.Time) (Report, error) {
 	for _, item := range standard {
 		out := item.Item
 		out.Supports = nil
+		if more := item.on[in.Target]; more != "" {
+			out.Operator += " " + more
+		}
 		for _, s := range item.claims {
 			out.Supports = append(out.Supports, s.of(in.View, checked, strict))
 		}

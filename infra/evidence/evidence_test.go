@@ -90,6 +90,7 @@ func TestMissing(t *testing.T) {
 		func(w workload.Workload) bool { return w.Service == stacks.Gate })
 	env := in.Workloads[gate].Containers[0].Env
 	env["SIGN_IN"], env["SESSION_IDLE"] = gateenv.None, "12h0m0s"
+	delete(env, "AUDIT")
 	in.Workloads[gate].Containers[0].Privileged = true
 	in.Workloads[gate].WaysOut = []string{"codexcontinue"}
 
@@ -103,7 +104,8 @@ func TestMissing(t *testing.T) {
 		names = append(names, s.Name)
 	}
 	for _, want := range []string{
-		"services.gate.SIGN_IN", "services.gate.SESSION_IDLE", "isolation",
+		"services.gate.SIGN_IN", "services.gate.SESSION_IDLE", "services.gate.AUDIT", "isolation",
+		"safeguards",
 	} {
 		if !slices.Contains(names, want) {
 			t.Errorf("%s is not missed in %q", want, names)
@@ -113,6 +115,36 @@ func TestMissing(t *testing.T) {
 	if page := r.Markdown(); !strings.Contains(page, "**not kept**") ||
 		!strings.Contains(page, "**`12h0m0s`**") {
 		t.Error("the page does not show what is missing")
+	}
+}
+
+// TestOperator holds that a page tells of its own target alone what is left to do, and that no item
+// of healthcare is without a support.
+func TestOperator(t *testing.T) {
+	of := map[stacks.Target]evidence.Report{
+		stacks.Docker:     of(t, "healthcare", stacks.Docker),
+		stacks.Kubernetes: of(t, "healthcare", stacks.Kubernetes),
+	}
+	for words, on := range map[string]stacks.Target{
+		"the machine's firewall": stacks.Docker,
+		"its engine":             stacks.Docker,
+		"LUKS":                   stacks.Docker,
+		"a network plugin that enforces NetworkPolicies": stacks.Kubernetes,
+		"the cluster's API to few":                       stacks.Kubernetes,
+		"a storage class that encrypts":                  stacks.Kubernetes,
+		"the API server's audit log":                     stacks.Kubernetes,
+	} {
+		for target, r := range of {
+			if has := strings.Contains(r.Markdown(), words); has != (target == on) {
+				t.Errorf("on %s: %q is there: %t", target, words, has)
+			}
+		}
+	}
+
+	for _, item := range of[stacks.Docker].Items {
+		if len(item.Supports) == 0 {
+			t.Errorf("nothing supports %s", item.Section)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ func (r Report) Markdown() string {
 		"judgement of whether the rule is met.\n\n" +
 		"Rules are those of docs/policy.md, asked about the plan. One that asks less of this stack " +
 		"than of others does\nnot apply here, and supports nothing. Fields are variables of the " +
-		"services. Tests are run by CI.\n")
+		"services. Tests are run by `.ci/run`,\nwhich names what it has no time for.\n")
 
 	for _, item := range r.Items {
 		kind := "required"
@@ -43,7 +43,7 @@ func (r Report) Markdown() string {
 func (s Support) state() string {
 	switch {
 	case s.Kind == Test:
-		return "run by CI"
+		return "run by `.ci/run`"
 	case s.Kind == Rule && s.Holds:
 		return "kept"
 	case s.Exempt:

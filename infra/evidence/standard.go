@@ -19,15 +19,21 @@ const (
 )
 
 // standard is the technical safeguards, in their order: https://www.ecfr.gov/current/title-45/
-// section-164.312.
+// section-164.312. What is left to the operator on one target alone is told by on.
 var standard = []struct {
 	Item
+	on     map[stacks.Target]string
 	claims []claim
 }{{
 	Item: Item{
 		Section: "164.312(a)(1)", Title: "Access control",
-		Operator: "Grant accounts or groups to those who need them, and take them back. Keep the " +
-			"machine, the engine and the cluster's API to few: who administers them reads everything.",
+		Operator: "Grant accounts or groups to those who need them, and take them back.",
+	},
+	on: map[stacks.Target]string{
+		stacks.Docker: "Keep the machine and its engine to few: who administers them reads " +
+			"everything.",
+		stacks.Kubernetes: "Keep the nodes and the cluster's API to few: who administers them, or " +
+			"may read Secrets of the namespace or run a command in its pods, reads everything.",
 	},
 	claims: []claim{
 		field(stacks.Gate, "SIGN_IN", "it lets in nobody whom it does not know",
@@ -81,18 +87,34 @@ var standard = []struct {
 }, {
 	Item: Item{
 		Section: "164.312(a)(2)(iv)", Title: "Encryption and decryption", Addressable: true,
-		Operator: "Encrypt the disks under the volumes (LUKS, or the storage class's own), and " +
-			"backups. The stack writes its volumes in clear text.",
+		Operator: "Keep the key of the backups away from them: who has it reads all. The stack " +
+			"writes its volumes in clear text.",
+	},
+	on: map[stacks.Target]string{
+		stacks.Docker: "Encrypt the disks under them, with LUKS for example.",
+		stacks.Kubernetes: "Take a storage class that encrypts them " +
+			"(codexcontinue:volumes.NAME.class), and have the API server encrypt Secrets.",
+	},
+	claims: []claim{
+		test("services/backup/archive", "TestSealed",
+			"a backup is encrypted for the keys of the settings, always, and is read by no other"),
 	},
 }, {
 	Item: Item{
 		Section: "164.312(b)", Title: "Audit controls",
-		Operator: "Collect the containers' logs and the engine's or cluster's own audit log. Read " +
-			"them and the records of `codexctl audit`. Those are dropped after six years, or " +
-			"codexcontinue:audit.retention: export what is to be kept for longer. Drop them in a " +
-			"Redis that you run yourself.",
+		Operator: "Read the records of `codexctl audit`. They are dropped after six years, or " +
+			"codexcontinue:audit.retention where that is longer: export what is to be kept. Drop " +
+			"them in a Redis that you run yourself.",
+	},
+	on: map[stacks.Target]string{
+		stacks.Docker: "Collect and read the containers' logs, and a record of who uses the engine " +
+			"(auditd, for example), which keeps none.",
+		stacks.Kubernetes: "Collect and read the pods' logs and the API server's audit log.",
 	},
 	claims: []claim{
+		field(stacks.Gate, "AUDIT", "who signs in, and what admins do, is recorded", one("true")),
+		field(stacks.Backend, "AUDIT", "who reads, asks and deletes is recorded", one("true")),
+		rule("safeguards", "keeps the records for six years at least"),
 		rule("bounded-log", "keeps logs from filling the disk"),
 		rule("debug", "logs no content"),
 		test(endToEnd, "TestHealthcare", "what people write is in no log, metric, record or state, "+
@@ -153,10 +175,16 @@ var standard = []struct {
 		Section: "164.312(e)(1)", Title: "Transmission security",
 		Operator: "Replace the certificates inside every two years (`codexctl certificates rotate`); " +
 			"`codexctl doctor` says when. Keep the settings file and its passphrase to few: every key " +
-			"inside comes of a secret there. Close what docs/isolation.md leaves open: add its two lines " +
-			"to the machine's firewall, without which the edge reaches programs of the machine, and " +
-			"what it sends leaves the machine from 127.0.0.1, and its route, without which a request " +
-			"may leave while the edge starts or stops.",
+			"inside comes of a secret there.",
+	},
+	on: map[stacks.Target]string{
+		stacks.Docker: "Close what docs/isolation.md leaves open: add its two lines to the machine's " +
+			"firewall, without which the edge reaches programs of the machine, and what it sends " +
+			"leaves the machine from 127.0.0.1, and its route, without which a request may leave " +
+			"while the edge starts or stops.",
+		stacks.Kubernetes: "Run a network plugin that enforces NetworkPolicies, and try that it does: " +
+			"the isolation of the stack rests on it, and no test of this repository has seen one " +
+			"enforce them.",
 	},
 	claims: []claim{
 		rule("edge-tls", "speaks TLS with whoever comes from a network"),

@@ -187,12 +187,14 @@ var badOnDocker = map[string]bad{
 	"healthcare's edge on an open network": {from: "healthcare", change: func(s *stacks.Stack) {
 		s.Networks[0].Inbound = false
 	}, subject: "edge", want: "isolation"},
-	"healthcare's domain on prod": {change: func(s *stacks.Stack) {
+	"healthcare's safeguards on prod": {change: func(s *stacks.Stack) {
 		s.Service("ollama").Env["OLLAMA_NO_CLOUD"] = "1"
 		gate := s.Service("gate").Contract.(*gateenv.Config)
 		gate.SignIn, gate.SessionIdle = gateenv.Accounts, 15*time.Minute
-		s.Service("backend").Contract.(*backendenv.Config).ConversationTTL = time.Hour
-		s.Domain = "healthcare"
+		backend := s.Service("backend").Contract.(*backendenv.Config)
+		backend.ConversationTTL = time.Hour
+		gate.Audit, backend.Audit = true, true
+		s.Safeguarded = true
 		for i := range s.Services {
 			if c := s.Services[i].Contract; c != nil {
 				c.Shared().TLS = contract.TLS{
@@ -249,10 +251,34 @@ var badOnDocker = map[string]bad{
 		subject: "gate",
 		want:    "safeguards",
 	},
+	"healthcare signed in for ever": {
+		from: "healthcare",
+		change: service("gate", func(s *stacks.Service) {
+			s.Contract.(*gateenv.Config).SessionLife = 169 * time.Hour
+		}),
+		subject: "gate",
+		want:    "safeguards",
+	},
 	"healthcare for ever": {
 		from: "healthcare",
 		change: service("backend", func(s *stacks.Service) {
 			s.Contract.(*backendenv.Config).ConversationTTL = 367 * 24 * time.Hour
+		}),
+		subject: "backend",
+		want:    "safeguards",
+	},
+	"healthcare that forgets who did what": {
+		from: "healthcare",
+		change: service("redis", func(s *stacks.Service) {
+			s.Command[len(s.Command)-1] = "86400"
+		}),
+		subject: "redis",
+		want:    "safeguards",
+	},
+	"healthcare without a record": {
+		from: "healthcare",
+		change: service("backend", func(s *stacks.Service) {
+			s.Contract.(*backendenv.Config).Auditing = contract.Auditing{}
 		}),
 		subject: "backend",
 		want:    "safeguards",

@@ -127,14 +127,14 @@ func TestFindingsNameTheContainer(t *testing.T) {
 
 // TestIsolated holds what makes a stack one that keeps to itself.
 func TestIsolated(t *testing.T) {
-	server := func(domain string) policy.Input {
+	server := func(safeguarded bool) policy.Input {
 		in := runningOn(stacks.Ollama, workload.Container{
 			Env: map[string]string{"OLLAMA_HOST": "0.0.0.0"},
 		})
-		in.Stack.Domain = domain
+		in.Stack.Safeguarded = safeguarded
 		return in
 	}
-	provisioned, described, open := server("general"), server("general"), server("general")
+	provisioned, described, open := server(false), server(false), server(false)
 	provisioned.Networks = []workload.Network{{Internal: true}}
 	described.Stack.Networks = []stacks.Network{{Internal: true}}
 	open.Networks, open.Stack.Networks = []workload.Network{{}}, []stacks.Network{{}}
@@ -143,7 +143,7 @@ func TestIsolated(t *testing.T) {
 		want int
 	}{
 		"by a network": {provisioned, 1}, "by its description": {described, 1},
-		"by its domain": {server("healthcare"), 1}, "not at all": {open, 0},
+		"by its safeguards": {server(true), 1}, "not at all": {open, 0},
 	} {
 		if got := findings(t, tc.plan, "cloud-models"); len(got) != tc.want {
 			t.Errorf("%s: %q", name, got)

@@ -12,7 +12,7 @@ var internalTLSRules = []Rule{{
 		"that others of the machine or cluster may read",
 	Fix: "set codexcontinue:internalTLS to true, or remove it: the overlay has it on",
 	check: containers(func(c container) []string {
-		if c.in.Stack.Domain != healthcare || c.Init {
+		if !c.in.Stack.Safeguarded || c.Init {
 			return nil
 		}
 

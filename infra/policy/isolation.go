@@ -2,15 +2,13 @@ package policy
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
-
-// healthcare is the domain of stacks whose data must not leave them.
-const healthcare = "healthcare"
 
 var isolationRules = []Rule{{
 	ID: "isolation",
@@ -59,23 +57,34 @@ var isolationRules = []Rule{{
 }, {
 	ID: "safeguards",
 	Reason: "in a healthcare stack it must be known who reads, a screen that is left must not stay " +
-		"open, and conversations must not be kept for ever",
+		"open, conversations must not be kept for ever, and who did what must be known for six years",
 	Fix: "set codexcontinue:signIn to {accounts: true} or {oidc: ...}, codexcontinue:conversationTTL " +
-		"to a year at most, and leave the 15 minutes of the overlay",
+		"to a year at most, codexcontinue:session to {idle: 15m, life: 168h} at most, and " +
+		"codexcontinue:audit.retention to 52608h at least",
 	check: containers(func(c container) []string {
-		if c.in.Stack.Domain != healthcare || c.Init {
+		if !c.in.Stack.Safeguarded || c.Init {
 			return nil
 		}
 
+		unrecorded := when(c.Env["AUDIT"] != "true", "does not record who does what")
 		switch c.workload.Service {
 		case stacks.Gate:
-			return append(
+			return slices.Concat(unrecorded,
 				when(!signsIn(c.workload), "lets in people without sign-in"),
 				when(!Within(c.Env["SESSION_IDLE"], LongestIdle),
-					"keeps a session without use for longer than %s", LongestIdle)...)
+					"keeps a session without use for longer than %s", LongestIdle),
+				when(!Within(c.Env["SESSION_LIFE"], LongestSession),
+					"keeps a session for longer than a week"))
 		case stacks.Backend:
-			return when(!Within(c.Env["CONVERSATION_TTL"], LongestKept),
-				"keeps conversations for longer than a year")
+			return slices.Concat(unrecorded,
+				when(!Within(c.Env["CONVERSATION_TTL"], LongestKept),
+					"keeps conversations for longer than a year"))
+		case stacks.Knowledge:
+			return unrecorded
+		case stacks.Redis:
+			kept, drops := c.auditRetention()
+			return when(drops && kept < LeastRecorded,
+				"drops records of who did what after %s, which is less than six years", kept)
 		}
 
 		return nil
@@ -92,12 +101,27 @@ var isolationRules = []Rule{{
 	}),
 }}
 
-// How long a healthcare stack may keep a session without use, and a conversation. The law names no
-// time.
+// How long a healthcare stack may keep a session without use, a session in any case, and a
+// conversation. The law names no time.
 const (
-	LongestIdle = 15 * time.Minute
-	LongestKept = 366 * 24 * time.Hour
+	LongestIdle    = 15 * time.Minute
+	LongestSession = 7 * 24 * time.Hour
+	LongestKept    = 366 * 24 * time.Hour
 )
+
+// LeastRecorded is how long a healthcare stack keeps the records of who did what: six years with two
+// leap days, by 45 CFR 164.316(b)(2)(i).
+const LeastRecorded = (6*365 + 2) * 24 * time.Hour
+
+// auditRetention returns how long the container, which is Redis, keeps records of the audit, and
+// reports whether it drops any. Its last argument says so, in seconds; see stacks/redis.
+func (c container) auditRetention() (time.Duration, bool) {
+	if len(c.Command) == 0 {
+		return 0, false
+	}
+	seconds, err := strconv.ParseInt(c.Command[len(c.Command)-1], 10, 64)
+	return time.Duration(seconds) * time.Second, err == nil
+}
 
 // Within reports whether the value is a duration of at most that.
 func Within(value string, most time.Duration) bool {
@@ -133,7 +157,7 @@ func atHand(w workload.Workload) []string {
 
 // isolated reports whether the stack must keep to itself.
 func isolated(in Input) bool {
-	return in.Stack.Domain == healthcare ||
+	return in.Stack.Safeguarded ||
 		slices.ContainsFunc(in.Networks, func(n workload.Network) bool { return n.Internal }) ||
 		slices.ContainsFunc(in.Stack.Networks, func(n stacks.Network) bool { return n.Internal })
 }

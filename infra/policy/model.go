@@ -9,7 +9,7 @@ var modelRules = []Rule{{
 	Fix: "keep evals.yaml beside the Modelfile, and codexcontinue:model.evals true",
 	check: containers(func(c container) []string {
 		makes := c.workload.Service == stacks.ML && !c.Init && c.Env["EVALS_DIGEST"] == ""
-		return when(c.in.Stack.Domain == healthcare && makes,
+		return when(c.in.Stack.Safeguarded && makes,
 			"has versions of the model serve without evals")
 	}),
 }}

@@ -39,7 +39,7 @@ type Input struct {
 // to itself, is not for development, has nothing before the edge that ends TLS, and has not chosen
 // ratings. What a rule finds there alone is what it lets pass in this stack.
 func (in Input) Strict() Input {
-	in.Stack.Domain, in.Stack.Development = healthcare, false
+	in.Stack.Safeguarded, in.Stack.Development = true, false
 	in.Stack.TrustedProxies, in.Stack.Route = nil, nil
 	in.Stack.RatingsChosen = false
 	return in

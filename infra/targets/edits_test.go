@@ -158,6 +158,7 @@ var edits = []edit{
 	},
 	{field: "Stack.Development", change: func(s *stacks.Stack) { s.Development = true }},
 	{field: "Stack.Domain", change: func(s *stacks.Stack) { s.Domain = "healthcare" }},
+	{field: "Stack.Safeguarded", change: func(s *stacks.Stack) { s.Safeguarded = true }},
 	{
 		field:      "Stack.Route",
 		change:     route(nothing[stacks.Route]),

@@ -103,28 +103,33 @@ func metrics(t *testing.T, c *checkout, x container, port string) string {
 	return out
 }
 
-// askAsProgram asks with a key of the person's.
+// askAsProgram asks with a key of the person's, and then the base model, which has no prompt for
+// people's safety and answers nobody.
 func askAsProgram(t *testing.T, p *person, question string) {
 	t.Helper()
 	key := keyPattern.FindString(p.post(t, "/account/keys",
 		url.Values{"name": {"a program"}, "scope": {"chat"}, "days": {"1"}}))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
-		p.site+"/v1/chat/completions", strings.NewReader(`{"model": "codexcontinue-healthcare", `+
-			`"max_tokens": 8, "messages": [{"role": "user", "content": "`+question+`"}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	for model, want := range map[string]int{
+		"codexcontinue-healthcare": http.StatusOK, "llama3": http.StatusForbidden,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+			p.site+"/v1/chat/completions", strings.NewReader(`{"model": "`+model+`", `+
+				`"max_tokens": 8, "messages": [{"role": "user", "content": "`+question+`"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
 
-	req.Header.Set("Authorization", "Bearer "+key)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := (&http.Client{Transport: insecure(), Timeout: time.Minute}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-
-	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("a program's question: %s, %v: %s", resp.Status, err, body)
+		req.Header.Set("Authorization", "Bearer "+key)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := (&http.Client{Transport: insecure(), Timeout: time.Minute}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != want {
+			t.Fatalf("a program's question to %s: %s, %v: %s", model, resp.Status, err, body)
+		}
 	}
 }
 

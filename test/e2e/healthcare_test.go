@@ -51,7 +51,10 @@ func TestHealthcare(t *testing.T) {
 		t.Errorf("containers left after the import: %v", left)
 	}
 
-	c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
+	out, said, err := c.run(t, 5*time.Minute, "bin/codexctl", "up", stack)
+	if err != nil || !strings.Contains(said, "codexctl user invite --stack "+stack+" --admin NAME") {
+		t.Fatalf("up does not say whom to invite, %v:\n%s\n%s", err, tail(out, 20), tail(said, 40))
+	}
 	b := newBrowser(t)
 	ada := c.invite(t, stack, site, "ada", "--admin")
 	b.signIn(t, ada, site)

@@ -22,8 +22,8 @@ const NDJSON = "application/x-ndjson"
 // TypeNoModel is the type of a refusal (404) for a model that Ollama does not have.
 const TypeNoModel = "/problems/no-such-model"
 
-// TypeModelRefused is the type of a refusal (403) for a model that is for groups of which the
-// person is not, whether Ollama has it or not, or that is asked a question and only makes vectors.
+// TypeModelRefused is the type of a refusal (403) for a model that is not for the person, whether
+// Ollama has it or not, or that is asked a question and only makes vectors.
 const TypeModelRefused = "/problems/model-refused"
 
 // TypeQueueFull is the type of a refusal (429) of a request for which the queue has no place.

@@ -180,6 +180,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	report.setModel(model, stack.Model.Digest)
 	report.print(a.out)
 	a.say("%s up in %s, %s", stack.Name, console.Elapsed(a.now().Sub(start)), changes(result))
+	a.sayWhoIsFirst(ctx, t, p, stack)
 	return nil
 }
 

@@ -130,3 +130,26 @@ func (g gate) user(ctx context.Context, site string, words []string) (string, er
 
 	return output, err
 }
+
+// nobodyYet is how the gate's list of people begins where there is none.
+const nobodyYet = "Nobody has an account."
+
+// sayWhoIsFirst says how the first person gets an account, where people need one, nobody has one
+// and nobody is invited. A gate that cannot be asked now leaves it at that.
+func (a *App) sayWhoIsFirst(ctx context.Context, t target, p platform, stack stacks.Stack) {
+	if stack.SignIn() != gateenv.Accounts {
+		return
+	}
+
+	g, err := healthyGate(ctx, t, stack, p)
+	if err == nil && g.nobodyYet(ctx) {
+		a.say("nobody can sign in yet. Invite an administrator: "+
+			"codexctl user invite --stack %s --admin NAME", t.name)
+	}
+}
+
+// nobodyYet reports whether the stack is known to have no account and no invitation.
+func (g gate) nobodyYet(ctx context.Context) bool {
+	said, err := g.user(ctx, "", []string{"list"})
+	return err == nil && strings.HasPrefix(said, nobodyYet)
+}

@@ -36,3 +36,26 @@ func TestUserBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyYet: up says whom to invite where a gate says that nobody has an account, and not where
+// somebody has one, or cannot be asked for.
+func TestNobodyYet(t *testing.T) {
+	for name, tt := range map[string]struct {
+		code int
+		said string
+		want bool
+	}{
+		"nobody":   {0, "Nobody has an account. Invite an admin: user invite NAME --admin\n", true},
+		"somebody": {0, "NAME  MAY    GROUPS  SINCE\nada   admin          2026-11-27\n", false},
+		"away":     {1, "gate: redis: connection refused\n", false},
+	} {
+		var line string
+		g := gate{program: "/gate", platform: commands{run: func(command []string) (int, string) {
+			line = strings.Join(command, " ")
+			return tt.code, tt.said
+		}}}
+		if got := g.nobodyYet(t.Context()); got != tt.want || !strings.HasSuffix(line, " list") {
+			t.Errorf("%s: %t, by %q", name, got, line)
+		}
+	}
+}

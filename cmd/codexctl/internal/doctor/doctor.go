@@ -103,6 +103,7 @@ var onEngine = []check{
 	{name: "certificates", run: certificates, engine: true, stack: true},
 	{name: "DNS", run: dns, engine: true, stack: true},
 	{name: "volumes", run: volumes, engine: true, stack: true},
+	{name: "firewall", run: firewall, engine: true, stack: true},
 	{name: "hardening", run: hardening, engine: true, stack: true},
 }
 

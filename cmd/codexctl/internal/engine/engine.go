@@ -134,6 +134,25 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	return r.Info, nil
 }
 
+// bridgeName is the option of a network that names its bridge, for rules of the machine's firewall.
+const bridgeName = "com.docker.network.bridge.name"
+
+// InboundBridge returns the name of the bridge of the stack's network that people come in by and
+// nothing is to leave, which is the one that is named. It is empty if there is none.
+func (e *Engine) InboundBridge(ctx context.Context) (string, error) {
+	r, err := e.api.NetworkList(ctx, client.NetworkListOptions{Filters: e.ofStack()})
+	if err != nil {
+		return "", fmt.Errorf("engine: networks: %w", err)
+	}
+
+	for _, n := range r.Items {
+		if name := n.Options[bridgeName]; name != "" {
+			return name, nil
+		}
+	}
+	return "", nil
+}
+
 // BridgeOptions returns the options of the engine's default network.
 func (e *Engine) BridgeOptions(ctx context.Context) (map[string]string, error) {
 	r, err := e.api.NetworkInspect(ctx, "bridge", client.NetworkInspectOptions{})

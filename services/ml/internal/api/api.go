@@ -230,7 +230,7 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 	}
 	if !s.allowed(ctx, name) {
 		return "", "", problem.Typed(mlapi.TypeModelRefused, http.StatusForbidden,
-			"The model %q is not for you. Who runs this site says which groups may ask it.",
+			"The model %q is not for you. Who runs this site says who may ask it.",
 			shortName(name))
 	}
 

@@ -170,3 +170,56 @@ func TestModelsOfGroups(t *testing.T) {
 		t.Errorf("the backend sees %s", b)
 	}
 }
+
+// TestOwnModelAlone: where ml has its own model alone for people, as with a prompt for their safety,
+// nobody asks the base or another model, signed in or not, and nobody is shown one.
+func TestOwnModelAlone(t *testing.T) {
+	f := newFake(t, answers)
+	i := start(t, f.URL, func(o *Options) { o.Models = contract.Models{"m": {}} })
+	for _, groups := range [][]string{{""}, {"team"}} {
+		ask := func(method, path, body string) *http.Response {
+			t.Helper()
+			req, err := http.NewRequestWithContext(t.Context(), method, i.url+path,
+				strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			req.Header[groupHeader] = groups
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			t.Cleanup(func() { resp.Body.Close() })
+			return resp
+		}
+
+		var m mlapi.Models
+		if err := json.NewDecoder(ask(http.MethodGet, "/models", "").Body).Decode(&m); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.Models) != 1 || m.Models[0].Name != "m" {
+			t.Errorf("%q sees %+v", groups, m.Models)
+		}
+
+		for path, body := range map[string]string{
+			"/chat":     `"messages":[{"role":"user","content":"hi"}]`,
+			"/generate": `"prompt":"hi"`,
+			"/embed":    `"input":["hi"]`,
+		} {
+			for _, model := range []string{"n:7b", "a", "a:latest"} {
+				p := i.refused(http.StatusForbidden,
+					ask(http.MethodPost, path, `{"model":"`+model+`",`+body+`}`))
+				if p.Type != mlapi.TypeModelRefused || !strings.Contains(p.Detail, "is not for you") {
+					t.Errorf("%s of %q for %q: %+v", path, model, groups, p)
+				}
+			}
+
+			if resp := ask(http.MethodPost, path, `{`+body+`}`); resp.StatusCode ==
+				http.StatusForbidden {
+				t.Errorf("%s of the own model for %q: %s", path, groups, resp.Status)
+			}
+		}
+	}
+}
