@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -108,7 +109,7 @@ func (a *App) importModel(ctx context.Context, stackName, from, name string) err
 	show := &modelProgress{out: a.err, now: a.now}
 	m, done, err := models.Open(ctx, from, name, show.tell)
 	if err == nil {
-		err = a.putModel(ctx, t, stack, name, m, show)
+		err = a.putModel(ctx, "model import", t, stack, name, m, show)
 	}
 
 	return errors.Join(err, done())
@@ -130,7 +131,7 @@ func (a *App) pullModel(ctx context.Context, stackName, from string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.putModel(ctx, t, stack, name, m, show); err != nil {
+	if err := a.putModel(ctx, "model pull", t, stack, name, m, show); err != nil {
 		return err
 	}
 
@@ -174,11 +175,17 @@ func baseOf(t target, stack stacks.Stack) (string, error) {
 	return m.Base, nil
 }
 
-// putModel makes the model in every Ollama of the stack.
+// longestImport bounds how long a model may take into a stack.
+const longestImport = 24 * time.Hour
+
+// putModel makes the model in every Ollama of the stack, as the command. It holds the lock of the
+// stack meanwhile: an Ollama that another command started would write to the same volume.
 func (a *App) putModel(
-	ctx context.Context, t target, stack stacks.Stack, name string, m models.Model,
-	show *modelProgress,
+	ctx context.Context, command string, t target, stack stacks.Stack, name string,
+	m models.Model, show *modelProgress,
 ) error {
+	show.clear()
+	defer show.clear()
 	if stack.Service(stacks.Ollama) == nil {
 		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Ollama)
 	}
@@ -189,6 +196,19 @@ func (a *App) putModel(
 	}
 	defer p.Close()
 
+	release, err := a.lock(ctx, p, t.name, command)
+	if err != nil {
+		return err
+	}
+	defer release()
+
+	if err := a.removeOneOffs(ctx, p, a.left); err != nil {
+		return err
+	}
+
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, longestImport)
+	defer cancel()
 	put := func(at string, dial dialer) error {
 		o := models.NewOllama(dial)
 		defer o.Close()
@@ -207,7 +227,6 @@ func (a *App) putModel(
 		return nil
 	}
 
-	defer show.clear()
 	switch p := p.(type) {
 	case *onEngine:
 		err = a.ollamasOnEngine(ctx, t, p.Engine, stack, put)
@@ -215,9 +234,12 @@ func (a *App) putModel(
 		err = a.ollamasOnCluster(ctx, t, p, stack, put)
 	}
 
-	if ctx.Err() != nil {
-		show.clear()
+	switch {
+	case whole.Err() != nil:
 		return errors.New("interrupted: files that came whole are not sent again")
+	case ctx.Err() != nil:
+		return fmt.Errorf("it took longer than %s and was stopped: files that came whole are not "+
+			"sent again", longestImport)
 	}
 
 	return err
@@ -299,6 +321,11 @@ func (a *App) ollamasOnEngine(
 		env = append(env, key+"="+value)
 	}
 
+	// What is left of it, should this process be killed, is found by these.
+	labels := commandLabels(c.Labels)
+	labels[running.LabelOnce], labels[running.LabelLocked] = stacks.Ollama, "true"
+	labels[running.LabelUntil] = strconv.FormatInt(a.now().Add(longestImport).Unix(), 10)
+
 	a.say("%s is not up: an Ollama without a network fills its volume", t.file.Name)
 	return eng.Serve(ctx, engine.Command{
 		Args:    []string{"/bin/ollama", "serve"},
@@ -308,7 +335,7 @@ func (a *App) ollamasOnEngine(
 		Network: "none",
 		Volumes: r.Project.Volumes,
 		Root:    t.project.Root,
-		Labels:  commandLabels(c.Labels),
+		Labels:  labels,
 	}, func(in running.Replica) error { return put(in.Name, to(in)) })
 }
 

@@ -100,7 +100,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.explainError(err, t.name)
 	}
 
-	if err := a.removeOneOffs(ctx, p, false); err != nil {
+	if err := a.removeOneOffs(ctx, p, a.left); err != nil {
 		return err
 	}
 
