@@ -20,8 +20,8 @@ import (
 )
 
 // TestHealthcare starts the domain that has no way out as its documentation says: the base model is
-// brought to it. Without it up says what to type; the model comes into the volume of a stack that
-// is down, and beside an Ollama that runs.
+// brought to it. Without it up says what to type before it makes anything; the model comes into the
+// volume of a stack that is down, and beside an Ollama that runs.
 func TestHealthcare(t *testing.T) {
 	enabled(t)
 	t.Parallel()
@@ -37,8 +37,19 @@ func TestHealthcare(t *testing.T) {
 
 	weights := tinyWeights(t)
 	missing := missingModel(stack)
-	c.refused(t, stack, 5*time.Minute, missing...)
-	c.refused(t, stack, time.Minute, missing...) // nothing to do but to find that out
+	c.refused(t, stack, lookTime, missing...)
+	for _, kind := range []string{"container", "network", "volume"} {
+		made := c.must(t, time.Minute, "docker", kind, "ls", "-q", "--filter",
+			"label="+stacks.LabelStack+"="+stack)
+		if made != "" {
+			t.Errorf("up without the model has made a %s: %s", kind, made)
+		}
+	}
+
+	c.must(t, 15*time.Minute, "bin/codexctl", "up", "--no-wait", stack)
+	before := c.containers(t, stack)
+	c.refused(t, stack, lookTime, missing...) // it asks the Ollama that runs
+	sameContainers(t, before, c.containers(t, stack))
 
 	t.Run("a file that is no model", func(t *testing.T) {
 		_, said, err := c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, "go.mod")
@@ -48,6 +59,11 @@ func TestHealthcare(t *testing.T) {
 	})
 
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
+	c.refused(t, stack, lookTime, missing...) // it looks into the volume
+	if left := c.containers(t, stack); len(left) != 0 {
+		t.Errorf("containers left of a look into the volume: %v", left)
+	}
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "model", "import", stack, weights)
 	if left := c.containers(t, stack); len(left) != 0 {
 		t.Errorf("containers left after the import: %v", left)
@@ -151,6 +167,9 @@ func tinyWeights(t *testing.T) string {
 	return name
 }
 
+// lookTime is how long up may take to find that the base model is missing.
+const lookTime = 5 * time.Second
+
 // missingModel is what up says of a stack of healthcare without its base model.
 func missingModel(stack string) []string {
 	return []string{
@@ -187,6 +206,11 @@ func TestKubernetesHealthcare(t *testing.T) {
 			t.Fatalf("up does not say %q, %v:\n%s\n%s", want, err, tail(out, 20), tail(said, 40))
 		}
 	}
+
+	if !strings.Contains(said, "warning: Ollama cannot download llama3") {
+		t.Errorf("up does not say first what it will need:\n%s", said)
+	}
+	c.refused(t, stack, 2*lookTime, append(missingModel(stack), "Nothing was made or changed.")...)
 
 	_, said, err = c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, weights)
 	if err != nil || strings.Count(said, "llama3:latest is there") != len(n.pods(t, stacks.Ollama)) {

@@ -19,13 +19,11 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
-	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -273,11 +271,7 @@ func (a *App) ollamasOnEngine(
 	put func(at string, dial dialer) error,
 ) error {
 	server := stack.Service(stacks.Ollama)
-	relay := []string{"/drain", "relay", fmt.Sprint(stack.OllamaPort())}
-	to := func(in running.Replica) dialer {
-		return func(ctx context.Context) (net.Conn, error) { return eng.Dial(ctx, in, relay) }
-	}
-
+	to := relayTo(eng, stack)
 	list, err := eng.Containers(ctx, stacks.Ollama)
 	if err != nil {
 		return err
@@ -339,6 +333,14 @@ func (a *App) ollamasOnEngine(
 	}, func(in running.Replica) error { return put(in.Name, to(in)) })
 }
 
+// relayTo returns the way to Ollama in a container.
+func relayTo(eng *engine.Engine, stack stacks.Stack) func(in running.Replica) dialer {
+	relay := []string{"/drain", "relay", fmt.Sprint(stack.OllamaPort())}
+	return func(in running.Replica) dialer {
+		return func(ctx context.Context) (net.Conn, error) { return eng.Dial(ctx, in, relay) }
+	}
+}
+
 // ollamasOnCluster calls put with a way to each pod of Ollama.
 func (a *App) ollamasOnCluster(
 	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
@@ -388,48 +390,6 @@ func (a *App) sayNew() func(error) {
 			a.say("%s", text)
 		}
 	}
-}
-
-// missingModel is the problem of a stack whose Ollama lacks the base model and cannot download it.
-func missingModel(base, stack string) failure.Problem {
-	return failure.Problem{
-		Service: stacks.ML,
-		What:    status.MissingText(base),
-		Todo: fmt.Sprintf("put it there with one of\n"+
-			"    codexctl model pull %s %s   # this machine downloads it\n"+
-			"    codexctl model import %s FILE.gguf --name %[2]s   # or a folder or archive of "+
-			"models\n"+
-			"  and run `codexctl up %[1]s` again", stack, base, stack),
-	}
-}
-
-// withMissingModel returns the problems. Those whose log says that a base model is missing become
-// one that says so: each replica of a job that fails for it is a problem.
-func withMissingModel(problems []failure.Problem, stack string) []failure.Problem {
-	var out []failure.Problem
-	said := map[string]bool{}
-	for _, p := range problems {
-		base, ok := missingIn(p.Log)
-		switch {
-		case !ok:
-			out = append(out, p)
-		case !said[base]:
-			said[base] = true
-			out = append(out, missingModel(base, stack))
-		}
-	}
-
-	return out
-}
-
-// missingIn returns the base model of which the log says that it is missing.
-func missingIn(log []string) (base string, ok bool) {
-	for _, line := range log {
-		if base, ok := status.MissingBase(line); ok {
-			return base, true
-		}
-	}
-	return "", false
 }
 
 // modelProgress shows how far a model is: a line that is redrawn on a terminal,

@@ -19,42 +19,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
-	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
-
-// TestMissingModel: the logs of a job that lacks its base model become what to type, once. Other
-// problems stay as they are.
-func TestMissingModel(t *testing.T) {
-	job := failure.Problem{
-		Service: stacks.ModelJob, What: "the job failed", Todo: "its log says why", Log: []string{
-			"pending waiting for Ollama",
-			"ml: ollama at 10.0.0.1: " + status.MissingText("llama3:8b") + ": put it there",
-		}}
-	problems := withMissingModel([]failure.Problem{job, job,
-		{Service: stacks.Redis, What: "not well", Log: []string{"the base model of no use"}},
-	}, "team/clinic")
-
-	got := problems[0]
-	if got.Service != stacks.ML || got.What != status.MissingText("llama3:8b") || got.Log != nil {
-		t.Errorf("got %+v", got)
-	}
-	for _, want := range []string{
-		"codexctl model pull team/clinic llama3:8b ",
-		"codexctl model import team/clinic FILE.gguf --name llama3:8b ",
-		"codexctl up team/clinic",
-	} {
-		if !strings.Contains(got.Todo, want) {
-			t.Errorf("to do: %s, want %q", got.Todo, want)
-		}
-	}
-	if len(problems) != 2 || problems[1].What != "not well" {
-		t.Errorf("the problems are %+v", problems)
-	}
-}
 
 // TestSayNew: an error that stays is printed once.
 func TestSayNew(t *testing.T) {

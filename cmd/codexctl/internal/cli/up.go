@@ -55,7 +55,7 @@ a rule of "policy" is refused before anything is made.`,
 }
 
 func (o *upOptions) flags(f *pflag.FlagSet) {
-	f.BoolVar(&o.noWait, "no-wait", false, "do not wait for the model")
+	f.BoolVar(&o.noWait, "no-wait", false, "do not wait for the model, and go on without its base")
 	f.BoolVar(&o.refresh, "refresh", false, "compare the state with what really runs first")
 	f.BoolVar(&o.load, "load", false,
 		"on a cluster without a registry: put the images into it first (see codexctl images load)")
@@ -79,6 +79,12 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 
 	if err := p.Preflight(ctx, stack, o); err != nil {
 		return err
+	}
+
+	if !o.noWait {
+		if err := a.requireModels(ctx, t, p, stack); err != nil {
+			return err
+		}
 	}
 
 	if o.load {

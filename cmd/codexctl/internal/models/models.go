@@ -152,6 +152,20 @@ func (o *Ollama) Close() { o.http.CloseIdleConnections() }
 // Version returns Ollama's version: it answers.
 func (o *Ollama) Version(ctx context.Context) (string, error) { return o.client.Version(ctx) }
 
+// Names returns the names of the models that it has, as FullName returns them.
+func (o *Ollama) Names(ctx context.Context) ([]string, error) {
+	list, err := o.client.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ollama: %w", unwrapURL(err))
+	}
+
+	var out []string
+	for _, m := range list.Models {
+		out = append(out, m.Name)
+	}
+	return out, nil
+}
+
 // Put makes the model of that name. What Ollama has of it is not sent.
 func (o *Ollama) Put(ctx context.Context, name string, m Model, progress Progress) error {
 	for _, b := range m.Blobs {
