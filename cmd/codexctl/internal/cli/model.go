@@ -48,8 +48,11 @@ On a cluster its Ollama has to run: "codexctl up" starts it, and says what is mi
 		Use:   "import STACK FILE.gguf|DIR|ARCHIVE [--name NAME]",
 		Short: "Take the model from a file or folder of this machine",
 		Long: `Takes a GGUF file, or a folder of models as an Ollama keeps them in ~/.ollama/models,
-or a tar or tar.gz archive of such a folder. Files that came whole are not sent again,
-one that was interrupted is. Ollama checks the digests of the weights.`,
+or a tar or tar.gz archive of such a folder. Ollama checks the digests of the weights.
+
+Files that came whole are not sent again. One whose connection breaks is sent from its
+beginning, three times at most, as Ollama keeps no part of a file; so it is by the next
+import after an interruption.`,
 		Args: exactly(2, "name the stack and a file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.importModel(c.Context(), args[0], args[1], name)
@@ -63,7 +66,8 @@ one that was interrupted is. Ollama checks the digests of the weights.`,
 		Use:   "pull STACK NAME",
 		Short: "Download the model to this machine first",
 		Long: `Downloads the model from its registry to this machine, puts it into the stack, and
-removes the download. An interrupted download goes on with the next run.`,
+removes the download. An interrupted download goes on where it stopped with the next
+run; what then goes into the stack is sent as "import" does.`,
 		Args: exactly(2, "name the stack and a model"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.pullModel(c.Context(), args[0], args[1])

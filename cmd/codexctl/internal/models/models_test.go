@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -32,7 +33,8 @@ import (
 // server is a real Ollama.
 type server struct {
 	*Ollama
-	store string // its folder of models
+	store   string // its folder of models
+	address string
 }
 
 func start(t *testing.T) server {
@@ -40,7 +42,7 @@ func start(t *testing.T) server {
 	peers.Find(t, "ollama", "ollama")
 	home := t.TempDir()
 	address := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
-	s := server{store: filepath.Join(home, "models")}
+	s := server{store: filepath.Join(home, "models"), address: address}
 	cmd := exec.Command("ollama", "serve")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "OLLAMA_MODELS=" + s.store,
 		"OLLAMA_HOST=" + address, "OLLAMA_NOPRUNE=1", "OLLAMA_NO_CLOUD=1"}
@@ -252,6 +254,93 @@ func TestPut(t *testing.T) {
 		func(r api.GenerateResponse) error { said += r.Response; return nil })
 	if err != nil || strings.TrimSpace(said) != tinymodel.Answer {
 		t.Errorf("it says %q, %v", said, err)
+	}
+}
+
+// cut is a connection that breaks when that much was written or, if answer is set, when the answer to
+// that comes.
+type cut struct {
+	net.Conn
+	answer  bool
+	written atomic.Int64
+}
+
+const cutAt = 100_000
+
+func (c *cut) Write(p []byte) (int, error) {
+	if c.written.Add(int64(len(p))) > cutAt && !c.answer {
+		c.Close()
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *cut) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.written.Load() > cutAt && c.answer {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// TestBroken: a file whose connection breaks is sent again, by a new one, a few times. One that came
+// whole is not, though the answer did not come.
+func TestBroken(t *testing.T) {
+	m, _, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		broken int // connections, of those that send much
+		answer bool
+		sent   int // how often the file is sent from its beginning
+		want   string
+	}{
+		"twice":         {broken: sendAttempts - 1, sent: sendAttempts},
+		"too often":     {broken: sendAttempts, sent: sendAttempts, want: "in 3 attempts"},
+		"at the answer": {broken: 1, answer: true, sent: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			var conns []*cut
+			o := NewOllama(func(ctx context.Context) (net.Conn, error) {
+				var d net.Dialer
+				conn, err := d.DialContext(ctx, "tcp", s.address)
+				if err != nil {
+					return nil, err
+				}
+				large := 0
+				for _, c := range conns {
+					if c.written.Load() > cutAt {
+						large++
+					}
+				}
+				if large == c.broken {
+					return conn, nil
+				}
+				conns = append(conns, &cut{Conn: conn, answer: c.answer})
+				return conns[len(conns)-1], nil
+			})
+			defer o.Close()
+			o.Pause = time.Millisecond
+
+			sent, last := 0, int64(0)
+			err := o.Put(t.Context(), "tiny:latest", m, func(what string, done, _ int64) {
+				if strings.HasPrefix(what, "sending") {
+					if done < last || sent == 0 {
+						sent++
+					}
+					last = done
+				}
+			})
+			if c.want == "" && err != nil ||
+				c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("it ends with %v", err)
+			}
+			if sent != c.sent {
+				t.Errorf("it was sent %d times, want %d", sent, c.sent)
+			}
+		})
 	}
 }
 
