@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -244,16 +245,71 @@ func TestPut(t *testing.T) {
 		}
 	}
 
+	if said := second.say(t, "llama3"); said != tinymodel.Answer {
+		t.Errorf("it says %q", said)
+	}
+}
+
+// say returns what a model answers.
+func (s server) say(t *testing.T, name string) string {
+	t.Helper()
 	said := ""
-	err = second.client.Generate(t.Context(),
+	err := s.client.Generate(t.Context(),
 		&api.GenerateRequest{
-			Model:   "llama3",
+			Model:   name,
 			Prompt:  "Hello",
 			Options: map[string]any{"num_ctx": 512},
 		},
 		func(r api.GenerateResponse) error { said += r.Response; return nil })
-	if err != nil || strings.TrimSpace(said) != tinymodel.Answer {
-		t.Errorf("it says %q, %v", said, err)
+	if err != nil {
+		t.Error(err)
+	}
+	return strings.TrimSpace(said)
+}
+
+// TestAdapter: a model of a folder comes with its adapter.
+func TestAdapter(t *testing.T) {
+	var adapter bytes.Buffer
+	if err := tinymodel.WriteAdapter(&adapter); err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	first := start(t)
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(adapter.Bytes()))
+	if err := first.client.CreateBlob(t.Context(), digest, bytes.NewReader(adapter.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	m.Request.Adapters = map[string]string{"team.gguf": digest}
+	if err := first.Put(t.Context(), "llama3:latest", m, quiet); err != nil {
+		t.Fatal(err)
+	}
+
+	second := start(t)
+	for _, from := range []string{first.store, pack(t, first.store, false)} {
+		m, done, err := Open(t.Context(), from, "llama3", quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := second.Put(t.Context(), "llama3:latest", m, quiet); err != nil {
+			t.Errorf("%s: %v", from, err)
+		}
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+
+		got, err := FromFolder(os.DirFS(second.store), "there", "llama3")
+		if err != nil || len(got.Request.Adapters) != 1 ||
+			!slices.Contains(slices.Collect(maps.Values(got.Request.Adapters)), digest) {
+			t.Errorf("%s: it is made of %+v, %v", from, got.Request, err)
+		}
+	}
+
+	if said := second.say(t, "llama3"); said != tinymodel.AltAnswer {
+		t.Errorf("with the adapter it says %q", said)
 	}
 }
 
