@@ -187,7 +187,7 @@ func TestKubernetesHealthcare(t *testing.T) {
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	c.settings(t, stack, "overlay: healthcare\ntarget: kubernetes\n"+
 		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"+
-		"services: {ollama: {replicas: 2, cpu: 500m, memory: 1Gi}}")
+		"services: {ollama: {replicas: 2, cpu: 300m, memory: 1Gi}}")
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
@@ -220,5 +220,28 @@ func TestKubernetesHealthcare(t *testing.T) {
 	c.must(t, 10*time.Minute, "bin/codexctl", "up", stack)
 	noChanges(t, c, stack)
 	t.Run("its own names", func(t *testing.T) { ownNames(t, c, n, kubeconfig, stack) })
+	t.Run("a replica that is added", func(t *testing.T) { bringsReplica(t, c, n, stack) })
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// bringsReplica adds a replica of Ollama, whose volume is empty: it gets the base model from another
+// one, and makes the stack's own of it.
+func bringsReplica(t *testing.T, c *checkout, n *namespace, stack string) {
+	_, said, err := c.run(t, 15*time.Minute, "bin/codexctl", "scale", stacks.Ollama, "3", "-s", stack)
+	if err != nil || strings.Count(said, "llama3:latest is there") != 1 {
+		t.Fatalf("scale says\n%s\n%v", tail(said, 40), err)
+	}
+
+	pods := n.pods(t, stacks.Ollama)
+	if len(pods) != 3 {
+		t.Errorf("there are %d pods of Ollama, want 3", len(pods))
+	}
+	for _, p := range pods {
+		list := c.must(t, time.Minute, "bin/codexctl", "exec", "-s", stack, "--replica", p.Name,
+			stacks.Ollama, "--", "ollama", "list")
+		if !strings.Contains(list, "llama3:latest") || strings.Count(list, ":latest") < 2 {
+			t.Errorf("%s has\n%s", p.Name, list)
+		}
+	}
+	noChanges(t, c, stack)
 }

@@ -350,12 +350,10 @@ func (a *App) ollamasOnCluster(
 	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
 	put func(at string, dial dialer) error,
 ) error {
-	for _, v := range stack.Volumes {
-		if v.Name == stacks.OllamaData && v.Shared {
-			return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the "+
-				"volume, so no model can be put into it: remove the key, or give Ollama a way out",
-				stacks.Project, v.Name)
-		}
+	if sharesModels(stack) {
+		return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the "+
+			"volume, so no model can be put into it: remove the key, or give Ollama a way out",
+			stacks.Project, stacks.OllamaData)
 	}
 
 	list, err := k.Replicas(ctx, stacks.Ollama)
@@ -369,11 +367,8 @@ func (a *App) ollamasOnCluster(
 	}
 
 	for _, pod := range list {
-		f, failed := k.ForwardTo(stacks.Ollama, pod.Name, stack.OllamaPort()), a.sayNew()
-		err := put(pod.Name, func(ctx context.Context) (net.Conn, error) {
-			return f.Dial(context.WithoutCancel(ctx), failed), nil
-		})
-		if err := errors.Join(err, f.Close()); err != nil {
+		err := a.withPod(k, stack, pod, func(dial dialer) error { return put(pod.Name, dial) })
+		if err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path"
 	"path/filepath"
@@ -186,11 +185,8 @@ func (a *App) lackingOnCluster(
 			continue
 		}
 
-		f, failed := k.ForwardTo(stacks.Ollama, pod.Name, stack.OllamaPort()), a.sayNew()
-		has, err := namesAt(ctx, func(ctx context.Context) (net.Conn, error) {
-			return f.Dial(context.WithoutCancel(ctx), failed), nil
-		})
-		if err := errors.Join(err, f.Close()); err != nil {
+		has, err := a.namesInPod(ctx, k, stack, pod)
+		if err != nil {
 			return nil, err
 		}
 

@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -204,3 +205,20 @@ var (
 	looked = []string{"POST containers/create", "DELETE containers/look"}
 	asked  = []string{"POST containers/c1/exec", "POST exec/x1/start"}
 )
+
+// TestSplit: a model is copied from where it is itself to where nothing is that it is needed for.
+func TestSplit(t *testing.T) {
+	var pods []running.Replica
+	for _, name := range []string{"ollama-0", "ollama-1", "ollama-2", "ollama-3"} {
+		pods = append(pods, running.Replica{Name: name})
+	}
+	has, lack := split(pods, map[string][]string{
+		"ollama-0": {"own:0123456789ab"},
+		"ollama-1": {"other:latest", "llama3:latest"},
+		"ollama-3": {"llama3:8b"},
+	}, need{base: "llama3", others: []string{"own:0123456789ab"}})
+	if !slices.Equal(namesOf(has), []string{"ollama-1"}) ||
+		!slices.Equal(namesOf(lack), []string{"ollama-2", "ollama-3"}) {
+		t.Errorf("%v have it, %v lack it", namesOf(has), namesOf(lack))
+	}
+}

@@ -129,6 +129,19 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 
 	result, problems, err := a.update(ctx, s, p, stack, made, refresh || o.refresh)
+	if err != nil && ctx.Err() == nil {
+		// The Job that makes the model fails for a replica that was added without its base.
+		copied, e := a.copyModels(ctx, t, p, stack)
+		if e != nil {
+			a.say("no model was copied to the replicas of Ollama: %v", e)
+		}
+		if copied {
+			if refresh, err = p.Settle(ctx, s, stack); err != nil {
+				return a.explainError(err, t.name)
+			}
+			result, problems, err = a.update(ctx, s, p, stack, made, refresh)
+		}
+	}
 	if err != nil {
 		return a.offerRollback(ctx, s, t.name,
 			a.explainUp(ctx, p, stack, t.name, result, problems, err))
