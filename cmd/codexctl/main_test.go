@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -17,12 +16,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cli"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -31,11 +31,51 @@ var update = flag.Bool("update", false, "rewrite the golden output in the script
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"codexctl": func() {
-			os.Exit(cli.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout,
-				os.Stderr))
-		},
+		"codexctl": main,
 	})
+}
+
+// TestHangup: the end of a terminal is an interrupt, after which what is half-made is removed, unless
+// nohup has it ignored.
+func TestHangup(t *testing.T) {
+	for _, ignored := range []bool{false, true} {
+		l, err := net.Listen("tcp", "127.0.0.1:0") // an engine that never answers
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+
+		shell := `exec codexctl unlock dev`
+		if ignored {
+			shell = `trap "" HUP; ` + shell
+		}
+		cmd := exec.Command("sh", "-c", shell)
+		cmd.Env = append(os.Environ(), "DOCKER_HOST=tcp://"+l.Addr().String())
+		var said strings.Builder
+		cmd.Stderr = &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer cmd.Process.Kill() // if it is still there
+
+		if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		asked, err := l.Accept()
+		if err != nil {
+			t.Fatalf("it asks no engine: %v, %s", err, said.String())
+		}
+		defer asked.Close()
+
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if interrupted := cmd.ProcessState.ExitCode() == 130; interrupted == ignored ||
+			cmd.ProcessState.ExitCode() < 0 {
+			t.Errorf("ignored %t: it ends with %s: %s", ignored, cmd.ProcessState, said.String())
+		}
+	}
 }
 
 // TestScripts runs the real command in a project with the repository's own

@@ -14,12 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
 // TestHealthcare starts the domain that has no way out as its documentation says: the base model is
-// brought to it. Without it up says what to type; the model comes into the volume of a stack that
-// is down, and beside an Ollama that runs.
+// brought to it. Without it up says what to type before it makes anything; the model comes into the
+// volume of a stack that is down, and beside an Ollama that runs.
 func TestHealthcare(t *testing.T) {
 	enabled(t)
 	t.Parallel()
@@ -35,8 +36,19 @@ func TestHealthcare(t *testing.T) {
 
 	weights := tinyWeights(t)
 	missing := missingModel(stack)
-	c.refused(t, stack, 5*time.Minute, missing...)
-	c.refused(t, stack, time.Minute, missing...) // nothing to do but to find that out
+	c.refused(t, stack, lookTime, missing...)
+	for _, kind := range []string{"container", "network", "volume"} {
+		made := c.must(t, time.Minute, "docker", kind, "ls", "-q", "--filter",
+			"label="+stacks.LabelStack+"="+stack)
+		if made != "" {
+			t.Errorf("up without the model has made a %s: %s", kind, made)
+		}
+	}
+
+	c.must(t, 15*time.Minute, "bin/codexctl", "up", "--no-wait", stack)
+	before := c.containers(t, stack)
+	c.refused(t, stack, lookTime, missing...) // it asks the Ollama that runs
+	sameContainers(t, before, c.containers(t, stack))
 
 	t.Run("a file that is no model", func(t *testing.T) {
 		_, said, err := c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, "go.mod")
@@ -46,6 +58,11 @@ func TestHealthcare(t *testing.T) {
 	})
 
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
+	c.refused(t, stack, lookTime, missing...) // it looks into the volume
+	if left := c.containers(t, stack); len(left) != 0 {
+		t.Errorf("containers left of a look into the volume: %v", left)
+	}
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "model", "import", stack, weights)
 	if left := c.containers(t, stack); len(left) != 0 {
 		t.Errorf("containers left after the import: %v", left)
@@ -151,6 +168,9 @@ func tinyWeights(t *testing.T) string {
 
 	return name
 }
+
+// lookTime is how long up may take to find that the base model is missing.
+const lookTime = 5 * time.Second
 
 // missingModel is what up says of a stack of healthcare without its base model.
 func missingModel(stack string) []string {

@@ -38,7 +38,7 @@ func TestKnowledge(t *testing.T) {
 
 	weights := tinyWeights(t)
 	c.must(t, 10*time.Minute, "bin/codexctl", "model", "import", stack, weights)
-	out, said, err := c.run(t, 20*time.Minute, "bin/codexctl", "up", stack)
+	out, said, err := c.run(t, time.Minute, "bin/codexctl", "up", stack)
 	for _, want := range []string{
 		"the base model vectors is not in Ollama",
 		"codexctl model import " + stack + " FILE.gguf --name vectors",
@@ -48,7 +48,7 @@ func TestKnowledge(t *testing.T) {
 		}
 	}
 	c.must(t, 5*time.Minute, "bin/codexctl", "model", "import", stack, weights, "--name", "vectors")
-	c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
+	c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 	noChanges(t, c, stack)
 	c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
 	noChanges(t, c, stack)

@@ -21,7 +21,7 @@ func TestKubernetesHealthcare(t *testing.T) {
 	n.more = []string{stacks.Resolver}
 	made.settings(t, stack, "overlay: healthcare\ntarget: kubernetes\n"+behindGateway+
 		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"+
-		"services: {ollama: {replicas: 2, cpu: 500m, memory: 1Gi}}")
+		"services: {ollama: {replicas: 2, cpu: 300m, memory: 1Gi}}")
 	made.usePulumi(t, stack)
 	made.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	made.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
@@ -35,8 +35,14 @@ func TestKubernetesHealthcare(t *testing.T) {
 	c.usePulumi(t, stack)
 	c.hasNot(t, "go", "pulumi-language-go", "pulumi-resource-kubernetes")
 
-	c.refused(t, stack, time.Minute, missingModel(stack)...)
-	said := loads(t, c, load)
+	out, said, err := c.run(t, 10*time.Minute, "bin/codexctl", "up", stack)
+	for _, want := range append(missingModel(stack), "warning: Ollama cannot download llama3") {
+		if err == nil || !strings.Contains(said, want) {
+			t.Fatalf("up does not say %q, %v:\n%s\n%s", want, err, tail(out, 20), tail(said, 40))
+		}
+	}
+	c.refused(t, stack, 2*lookTime, append(missingModel(stack), "Nothing was made or changed.")...)
+	said = loads(t, c, load)
 	if strings.Count(said, "llama3:latest is there") != len(n.pods(t, stacks.Ollama)) ||
 		!strings.Contains(said, "0 images put into") {
 		t.Fatalf("load says %s", said)
@@ -56,6 +62,8 @@ func TestKubernetesHealthcare(t *testing.T) {
 	t.Run("its own names", func(t *testing.T) { ownNames(t, c, n, kubeconfig, stack) })
 	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack) })
 
+	t.Run("a replica that is added", func(t *testing.T) { bringsReplica(t, c, n, stack) })
+
 	c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
 	nothingChanges()
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
@@ -72,4 +80,26 @@ func loads(t *testing.T, c *checkout, load []string) string {
 		t.Fatalf("load says %s, %v", said, err)
 	}
 	return said
+}
+
+// bringsReplica adds a replica of Ollama, whose volume is empty: it gets the base model from another
+// one, and makes the stack's own of it.
+func bringsReplica(t *testing.T, c *checkout, n *namespace, stack string) {
+	_, said, err := c.run(t, 15*time.Minute, "bin/codexctl", "scale", stacks.Ollama, "3", "-s", stack)
+	if err != nil || strings.Count(said, "llama3:latest is there") != 1 {
+		t.Fatalf("scale says\n%s\n%v", tail(said, 40), err)
+	}
+
+	pods := n.pods(t, stacks.Ollama)
+	if len(pods) != 3 {
+		t.Errorf("there are %d pods of Ollama, want 3", len(pods))
+	}
+	for _, p := range pods {
+		list := c.must(t, time.Minute, "bin/codexctl", "exec", "-s", stack, "--replica", p.Name,
+			stacks.Ollama, "--", "ollama", "list")
+		if !strings.Contains(list, "llama3:latest") || strings.Count(list, ":latest") < 2 {
+			t.Errorf("%s has\n%s", p.Name, list)
+		}
+	}
+	c.must(t, time.Minute, "bin/codexctl", "preview", "--expect-no-changes", stack)
 }

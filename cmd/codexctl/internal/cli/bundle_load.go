@@ -347,7 +347,7 @@ func (a *App) bringModels(
 			a.say("no Ollama of stack %s runs yet: after `codexctl up %s` says that the model is "+
 				"missing, load the bundle again, which puts %s there", t.file.Name, t.name, name)
 		default:
-			if err := a.putModel(ctx, t, stack, name, m, show); err != nil {
+			if err := a.putModel(ctx, "bundle load", t, stack, name, m, show); err != nil {
 				return err
 			}
 		}

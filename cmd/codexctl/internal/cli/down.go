@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 func (a *App) downCommand() *cobra.Command {
@@ -58,7 +59,9 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 	}
 	defer release()
 
-	if err := a.removeOneOffs(ctx, p, true); err != nil {
+	// Any would keep networks and volumes from being removed.
+	all := func(running.OneOff) bool { return true }
+	if err := a.removeOneOffs(ctx, p, all); err != nil {
 		return err
 	}
 

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,13 +19,11 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
-	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -49,8 +48,11 @@ On a cluster its Ollama has to run: "codexctl up" starts it, and says what is mi
 		Use:   "import STACK FILE.gguf|DIR|ARCHIVE [--name NAME]",
 		Short: "Take the model from a file or folder of this machine",
 		Long: `Takes a GGUF file, or a folder of models as an Ollama keeps them in ~/.ollama/models,
-or a tar or tar.gz archive of such a folder. Files that came whole are not sent again,
-one that was interrupted is. Ollama checks the digests of the weights.`,
+or a tar or tar.gz archive of such a folder. Ollama checks the digests of the weights.
+
+Files that came whole are not sent again. One whose connection breaks is sent from its
+beginning, three times at most, as Ollama keeps no part of a file; so it is by the next
+import after an interruption.`,
 		Args: exactly(2, "name the stack and a file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.importModel(c.Context(), args[0], args[1], name)
@@ -64,7 +66,8 @@ one that was interrupted is. Ollama checks the digests of the weights.`,
 		Use:   "pull STACK NAME",
 		Short: "Download the model to this machine first",
 		Long: `Downloads the model from its registry to this machine, puts it into the stack, and
-removes the download. An interrupted download goes on with the next run.`,
+removes the download. An interrupted download goes on where it stopped with the next
+run; what then goes into the stack is sent as "import" does.`,
 		Args: exactly(2, "name the stack and a model"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.pullModel(c.Context(), args[0], args[1])
@@ -108,7 +111,7 @@ func (a *App) importModel(ctx context.Context, stackName, from, name string) err
 	show := &modelProgress{out: a.err, now: a.now}
 	m, done, err := models.Open(ctx, from, name, show.tell)
 	if err == nil {
-		err = a.putModel(ctx, t, stack, name, m, show)
+		err = a.putModel(ctx, "model import", t, stack, name, m, show)
 	}
 
 	return errors.Join(err, done())
@@ -130,7 +133,7 @@ func (a *App) pullModel(ctx context.Context, stackName, from string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.putModel(ctx, t, stack, name, m, show); err != nil {
+	if err := a.putModel(ctx, "model pull", t, stack, name, m, show); err != nil {
 		return err
 	}
 
@@ -174,11 +177,17 @@ func baseOf(t target, stack stacks.Stack) (string, error) {
 	return m.Base, nil
 }
 
-// putModel makes the model in every Ollama of the stack.
+// longestImport bounds how long a model may take into a stack.
+const longestImport = 24 * time.Hour
+
+// putModel makes the model in every Ollama of the stack, as the command. It holds the lock of the
+// stack meanwhile: an Ollama that another command started would write to the same volume.
 func (a *App) putModel(
-	ctx context.Context, t target, stack stacks.Stack, name string, m models.Model,
-	show *modelProgress,
+	ctx context.Context, command string, t target, stack stacks.Stack, name string,
+	m models.Model, show *modelProgress,
 ) error {
+	show.clear()
+	defer show.clear()
 	if stack.Service(stacks.Ollama) == nil {
 		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Ollama)
 	}
@@ -189,6 +198,19 @@ func (a *App) putModel(
 	}
 	defer p.Close()
 
+	release, err := a.lock(ctx, p, t.name, command)
+	if err != nil {
+		return err
+	}
+	defer release()
+
+	if err := a.removeOneOffs(ctx, p, a.left); err != nil {
+		return err
+	}
+
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, longestImport)
+	defer cancel()
 	put := func(at string, dial dialer) error {
 		o := models.NewOllama(dial)
 		defer o.Close()
@@ -207,7 +229,6 @@ func (a *App) putModel(
 		return nil
 	}
 
-	defer show.clear()
 	switch p := p.(type) {
 	case *onEngine:
 		err = a.ollamasOnEngine(ctx, t, p.Engine, stack, put)
@@ -215,9 +236,12 @@ func (a *App) putModel(
 		err = a.ollamasOnCluster(ctx, t, p, stack, put)
 	}
 
-	if ctx.Err() != nil {
-		show.clear()
+	switch {
+	case whole.Err() != nil:
 		return errors.New("interrupted: files that came whole are not sent again")
+	case ctx.Err() != nil:
+		return fmt.Errorf("it took longer than %s and was stopped: files that came whole are not "+
+			"sent again", longestImport)
 	}
 
 	return err
@@ -251,11 +275,7 @@ func (a *App) ollamasOnEngine(
 	put func(at string, dial dialer) error,
 ) error {
 	server := stack.Service(stacks.Ollama)
-	relay := []string{"/drain", "relay", fmt.Sprint(stack.OllamaPort())}
-	to := func(in running.Replica) dialer {
-		return func(ctx context.Context) (net.Conn, error) { return eng.Dial(ctx, in, relay) }
-	}
-
+	to := relayTo(eng, stack)
 	list, err := eng.Containers(ctx, stacks.Ollama)
 	if err != nil {
 		return err
@@ -299,6 +319,11 @@ func (a *App) ollamasOnEngine(
 		env = append(env, key+"="+value)
 	}
 
+	// What is left of it, should this process be killed, is found by these.
+	labels := commandLabels(c.Labels)
+	labels[running.LabelOnce], labels[running.LabelLocked] = stacks.Ollama, "true"
+	labels[running.LabelUntil] = strconv.FormatInt(a.now().Add(longestImport).Unix(), 10)
+
 	a.say("%s is not up: an Ollama without a network fills its volume", t.file.Name)
 	return eng.Serve(ctx, engine.Command{
 		Args:    []string{"/bin/ollama", "serve"},
@@ -308,8 +333,16 @@ func (a *App) ollamasOnEngine(
 		Network: "none",
 		Volumes: r.Project.Volumes,
 		Root:    t.project.Root,
-		Labels:  commandLabels(c.Labels),
+		Labels:  labels,
 	}, func(in running.Replica) error { return put(in.Name, to(in)) })
+}
+
+// relayTo returns the way to Ollama in a container.
+func relayTo(eng *engine.Engine, stack stacks.Stack) func(in running.Replica) dialer {
+	relay := []string{"/drain", "relay", fmt.Sprint(stack.OllamaPort())}
+	return func(in running.Replica) dialer {
+		return func(ctx context.Context) (net.Conn, error) { return eng.Dial(ctx, in, relay) }
+	}
 }
 
 // ollamasOnCluster calls put with a way to each pod of Ollama.
@@ -317,12 +350,10 @@ func (a *App) ollamasOnCluster(
 	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
 	put func(at string, dial dialer) error,
 ) error {
-	for _, v := range stack.Volumes {
-		if v.Name == stacks.OllamaData && v.Shared {
-			return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the "+
-				"volume, so no model can be put into it: remove the key, or give Ollama a way out",
-				stacks.Project, v.Name)
-		}
+	if sharesModels(stack) {
+		return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the "+
+			"volume, so no model can be put into it: remove the key, or give Ollama a way out",
+			stacks.Project, stacks.OllamaData)
 	}
 
 	list, err := k.Replicas(ctx, stacks.Ollama)
@@ -336,11 +367,8 @@ func (a *App) ollamasOnCluster(
 	}
 
 	for _, pod := range list {
-		f, failed := k.ForwardTo(stacks.Ollama, pod.Name, stack.OllamaPort()), a.sayNew()
-		err := put(pod.Name, func(ctx context.Context) (net.Conn, error) {
-			return f.Dial(context.WithoutCancel(ctx), failed), nil
-		})
-		if err := errors.Join(err, f.Close()); err != nil {
+		err := a.withPod(k, stack, pod, func(dial dialer) error { return put(pod.Name, dial) })
+		if err != nil {
 			return err
 		}
 	}
@@ -361,48 +389,6 @@ func (a *App) sayNew() func(error) {
 			a.say("%s", text)
 		}
 	}
-}
-
-// missingModel is the problem of a stack whose Ollama lacks the base model and cannot download it.
-func missingModel(base, stack string) failure.Problem {
-	return failure.Problem{
-		Service: stacks.ML,
-		What:    status.MissingText(base),
-		Todo: fmt.Sprintf("put it there with one of\n"+
-			"    codexctl model pull %s %s   # this machine downloads it\n"+
-			"    codexctl model import %s FILE.gguf --name %[2]s   # or a folder or archive of "+
-			"models\n"+
-			"  and run `codexctl up %[1]s` again", stack, base, stack),
-	}
-}
-
-// withMissingModel returns the problems. Those whose log says that a base model is missing become
-// one that says so: each replica of a job that fails for it is a problem.
-func withMissingModel(problems []failure.Problem, stack string) []failure.Problem {
-	var out []failure.Problem
-	said := map[string]bool{}
-	for _, p := range problems {
-		base, ok := missingIn(p.Log)
-		switch {
-		case !ok:
-			out = append(out, p)
-		case !said[base]:
-			said[base] = true
-			out = append(out, missingModel(base, stack))
-		}
-	}
-
-	return out
-}
-
-// missingIn returns the base model of which the log says that it is missing.
-func missingIn(log []string) (base string, ok bool) {
-	for _, line := range log {
-		if base, ok := status.MissingBase(line); ok {
-			return base, true
-		}
-	}
-	return "", false
 }
 
 // modelProgress shows how far a model is: a line that is redrawn on a terminal,

@@ -1,49 +1,28 @@
 package cli
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
-	"github.com/codexcontinue/codexcontinue/services/status"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
-
-// TestMissingModel: the logs of a job that lacks its base model become what to type, once. Other
-// problems stay as they are.
-func TestMissingModel(t *testing.T) {
-	job := failure.Problem{
-		Service: stacks.ModelJob, What: "the job failed", Todo: "its log says why", Log: []string{
-			"pending waiting for Ollama",
-			"ml: ollama at 10.0.0.1: " + status.MissingText("llama3:8b") + ": put it there",
-		}}
-	problems := withMissingModel([]failure.Problem{job, job,
-		{Service: stacks.Redis, What: "not well", Log: []string{"the base model of no use"}},
-	}, "team/clinic")
-
-	got := problems[0]
-	if got.Service != stacks.ML || got.What != status.MissingText("llama3:8b") || got.Log != nil {
-		t.Errorf("got %+v", got)
-	}
-	for _, want := range []string{
-		"codexctl model pull team/clinic llama3:8b ",
-		"codexctl model import team/clinic FILE.gguf --name llama3:8b ",
-		"codexctl up team/clinic",
-	} {
-		if !strings.Contains(got.Todo, want) {
-			t.Errorf("to do: %s, want %q", got.Todo, want)
-		}
-	}
-	if len(problems) != 2 || problems[1].What != "not well" {
-		t.Errorf("the problems are %+v", problems)
-	}
-}
 
 // TestSayNew: an error that stays is printed once.
 func TestSayNew(t *testing.T) {
@@ -94,5 +73,143 @@ func TestModelOfRolledBack(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(),
 		"codexcontinue/ollama:1: it is of an earlier release and no longer here") {
 		t.Error(err)
+	}
+}
+
+// importEngine is an engine of a stack that is down. It has what a killed import has left, and makes
+// the container of another.
+type importEngine struct {
+	mu    sync.Mutex
+	locks map[string]map[string]string // labels of volumes that are locks, by name
+	did   []string
+	made  struct{ Labels map[string]string }
+
+	// started is called when the container is.
+	started func()
+}
+
+func (f *importEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w.Header().Set("Api-Version", "1.46")
+	w.Header().Set("Content-Type", "application/json")
+	what := path.Base(r.URL.Path)
+	switch at := r.URL.Path; {
+	case at == "/_ping":
+	case strings.HasSuffix(at, "/containers/json"):
+		list := "[]"
+		if strings.Contains(r.URL.Query().Get("filters"), running.LabelOnce) {
+			list = fmt.Sprintf(`[{"Id": "left", "Names": ["/left"], "Labels": {%q: "ollama", %q: "%d", %q: "true"}}]`,
+				running.LabelOnce, running.LabelUntil, time.Now().Add(time.Hour).Unix(),
+				running.LabelLocked)
+		}
+		io.WriteString(w, list)
+	case strings.Contains(at, "/images/"):
+		io.WriteString(w, `{"Id": "sha256:0"}`)
+	case strings.HasSuffix(at, "/volumes/create"):
+		var v struct {
+			Name   string
+			Labels map[string]string
+		}
+		if err := json.NewDecoder(r.Body).Decode(&v); err != nil {
+			http.Error(w, `{"message": "no volume"}`, http.StatusBadRequest)
+			return
+		}
+		if strings.Contains(v.Name, "lock-") && f.locks[v.Name] == nil {
+			f.locks[v.Name] = v.Labels
+		}
+		f.did = append(f.did, "make "+strings.SplitAfter(v.Name, "lock")[0])
+		io.WriteString(w, "{}")
+	case strings.Contains(at, "/volumes/") && r.Method == http.MethodDelete:
+		f.did = append(f.did, "remove "+strings.SplitAfter(what, "lock")[0])
+		delete(f.locks, what)
+	case strings.Contains(at, "/volumes/") && f.locks[what] == nil:
+		http.Error(w, `{"message": "no such volume"}`, http.StatusNotFound)
+	case strings.Contains(at, "/volumes/"):
+		if err := json.NewEncoder(w).Encode(map[string]any{"Labels": f.locks[what]}); err != nil {
+			panic(err)
+		}
+	case strings.HasSuffix(at, "/containers/create"):
+		f.did = append(f.did, "make the container")
+		if err := json.NewDecoder(r.Body).Decode(&f.made); err != nil {
+			panic(err)
+		}
+		io.WriteString(w, `{"Id": "c1"}`)
+	case strings.HasSuffix(at, "/start"):
+		f.started()
+	case r.Method == http.MethodDelete:
+		f.did = append(f.did, "remove "+what)
+	default:
+		http.Error(w, `{"message": "does not do `+at+`"}`, http.StatusNotImplemented)
+	}
+}
+
+// TestImportIsTheOnlyWriter: an import into a stack that is down holds the lock of the stack, and
+// removes the Ollama of one that was killed before it starts its own, which others know for one.
+func TestImportIsTheOnlyWriter(t *testing.T) {
+	dir, _ := checkout(t, "prod", "config:\n  codexcontinue:redisPassword: {secure: AAAA}\n")
+	f := &importEngine{locks: map[string]map[string]string{}}
+	server := httptest.NewServer(f)
+	defer server.Close()
+	none := console.New(io.Discard, func(string) string { return "" })
+	a := &App{dir: dir, out: none, err: none, now: time.Now,
+		environ: environ.Vars{"DOCKER_HOST=tcp://" + strings.TrimPrefix(server.URL, "http://")}}
+	on, stack, err := a.load("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	f.started = cancel
+	put := func() error {
+		return a.putModel(ctx, "model import", on, stack, "tiny:latest", models.Model{},
+			&modelProgress{out: none, now: time.Now})
+	}
+	if err := put(); err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("it ends with %v", err)
+	}
+
+	want := []string{
+		"make codexcontinue-lock", "remove left", "make codexcontinue-ollama-data-prod",
+		"make the container", "remove c1",
+		"make codexcontinue-unlock", "remove codexcontinue-lock", "remove codexcontinue-unlock",
+	}
+	if !slices.Equal(f.did, want) {
+		t.Errorf("it did %q, want %q", f.did, want)
+	}
+
+	labels := f.made.Labels
+	until, err := strconv.ParseInt(labels[running.LabelUntil], 10, 64)
+	if err != nil || time.Until(time.Unix(until, 0)) < time.Hour ||
+		labels[running.LabelOnce] != stacks.Ollama || labels[running.LabelLocked] == "" ||
+		labels[stacks.LabelStack] != "prod" || labels[stacks.LabelService] != "" {
+		t.Errorf("its labels are %v", labels)
+	}
+
+	f.did = nil
+	f.locks["codexcontinue-lock-prod"] = map[string]string{
+		"dev.codexcontinue.lock": running.Holder{ID: "x", Host: "another", Command: "codexctl up prod"}.Text(),
+	}
+	ctx = t.Context()
+	if err := put(); err == nil || !strings.Contains(err.Error(), "`codexctl up prod` of") {
+		t.Errorf("during an up it ends with %v", err)
+	}
+	if !slices.Equal(f.did, []string{"make codexcontinue-lock"}) {
+		t.Errorf("during an up it did %q", f.did)
+	}
+}
+
+// TestLeft: who does not hold the lock leaves what another one may be about.
+func TestLeft(t *testing.T) {
+	a := &App{now: time.Now}
+	for x, want := range map[running.OneOff][2]bool{
+		{Until: a.now().Add(time.Hour)}:               {false, false},
+		{Until: a.now().Add(-time.Hour)}:              {true, true},
+		{Until: a.now().Add(time.Hour), Locked: true}: {false, true},
+	} {
+		if got := [2]bool{a.overdue(x), a.left(x)}; got != want {
+			t.Errorf("%+v: got %v, want %v", x, got, want)
+		}
 	}
 }

@@ -88,7 +88,7 @@ func (a *App) run(
 	}
 	defer p.Close()
 
-	if err := a.removeOneOffs(ctx, p, false); err != nil {
+	if err := a.removeOneOffs(ctx, p, a.overdue); err != nil {
 		return 0, err
 	}
 	if o.secrets {
@@ -149,9 +149,17 @@ func onceOf(
 	return once
 }
 
-// removeOneOffs removes what a killed codexctl has left, or all that runs a command once, which
-// would keep networks and volumes from being removed.
-func (a *App) removeOneOffs(ctx context.Context, p platform, all bool) error {
+// overdue reports whether what runs a command once has had its time: a killed codexctl left it.
+func (a *App) overdue(x running.OneOff) bool { return a.now().After(x.Until) }
+
+// left reports, to who holds the lock of the stack, whether a killed codexctl left what runs a
+// command once.
+func (a *App) left(x running.OneOff) bool { return x.Locked || a.overdue(x) }
+
+// removeOneOffs removes those for which which returns true of what runs a command once.
+func (a *App) removeOneOffs(
+	ctx context.Context, p platform, which func(running.OneOff) bool,
+) error {
 	list, err := p.OneOffs(ctx)
 	if err != nil {
 		return err
@@ -159,7 +167,7 @@ func (a *App) removeOneOffs(ctx context.Context, p platform, all bool) error {
 
 	var errs []error
 	for _, x := range list {
-		if !all && !a.now().After(x.Until) {
+		if !which(x) {
 			continue
 		}
 

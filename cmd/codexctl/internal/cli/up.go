@@ -55,7 +55,7 @@ a rule of "policy" is refused before anything is made.`,
 }
 
 func (o *upOptions) flags(f *pflag.FlagSet) {
-	f.BoolVar(&o.noWait, "no-wait", false, "do not wait for the model")
+	f.BoolVar(&o.noWait, "no-wait", false, "do not wait for the model, and go on without its base")
 	f.BoolVar(&o.refresh, "refresh", false, "compare the state with what really runs first")
 	f.BoolVar(&o.load, "load", false,
 		"on a cluster without a registry: put the images into it first (see codexctl images load)")
@@ -81,6 +81,12 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return err
 	}
 
+	if !o.noWait {
+		if err := a.requireModels(ctx, t, p, stack); err != nil {
+			return err
+		}
+	}
+
 	if o.load {
 		if err := a.loadImages(ctx, name, o.into); err != nil {
 			return err
@@ -100,7 +106,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.explainError(err, t.name)
 	}
 
-	if err := a.removeOneOffs(ctx, p, false); err != nil {
+	if err := a.removeOneOffs(ctx, p, a.left); err != nil {
 		return err
 	}
 
@@ -123,6 +129,19 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 
 	result, problems, err := a.update(ctx, s, p, stack, made, refresh || o.refresh)
+	if err != nil && ctx.Err() == nil {
+		// The Job that makes the model fails for a replica that was added without its base.
+		copied, e := a.copyModels(ctx, t, p, stack)
+		if e != nil {
+			a.say("no model was copied to the replicas of Ollama: %v", e)
+		}
+		if copied {
+			if refresh, err = p.Settle(ctx, s, stack); err != nil {
+				return a.explainError(err, t.name)
+			}
+			result, problems, err = a.update(ctx, s, p, stack, made, refresh)
+		}
+	}
 	if err != nil {
 		return a.offerRollback(ctx, s, t.name,
 			a.explainUp(ctx, p, stack, t.name, result, problems, err))

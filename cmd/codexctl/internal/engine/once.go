@@ -268,6 +268,7 @@ func (e *Engine) OneOffs(ctx context.Context) ([]running.OneOff, error) {
 			continue
 		}
 		x.Until = time.Unix(until, 0)
+		_, x.Locked = c.Labels[running.LabelLocked]
 		out = append(out, x)
 	}
 

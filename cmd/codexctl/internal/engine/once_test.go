@@ -230,14 +230,15 @@ func TestOneOffs(t *testing.T) {
 			t.Errorf("all containers are asked for: %s", r.URL.RawQuery)
 		}
 		fmt.Fprintf(w, `[
-			{"Id": "2", "Names": ["/run-2"], "Created": 200, "Labels": {%[1]q: "redis", %[2]q: "2000"}},
+			{"Id": "2", "Names": ["/run-2"], "Created": 200, "Labels": {%[1]q: "redis", %[2]q: "2000", %[3]q: ""}},
 			{"Id": "1", "Names": ["/run-1"], "Created": 100, "Labels": {%[1]q: "gate", %[2]q: "1900"}},
 			{"Id": "3", "Names": ["/other"], "Created": 100, "Labels": {%[1]q: "gate"}}]`,
-			running.LabelOnce, running.LabelUntil)
+			running.LabelOnce, running.LabelUntil, running.LabelLocked)
 	}))
 	list, err := e.OneOffs(t.Context())
 	if err != nil || len(list) != 2 || list[0].Name != "run-1" || list[0].Service != "gate" ||
-		list[1].Until.Unix() != 2000 || list[1].StartedAt.Unix() != 200 {
+		list[1].Until.Unix() != 2000 || list[1].StartedAt.Unix() != 200 || list[0].Locked ||
+		!list[1].Locked {
 		t.Errorf("got %+v, %v", list, err)
 	}
 }

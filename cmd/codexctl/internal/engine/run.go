@@ -70,7 +70,8 @@ func (e *Engine) Run(ctx context.Context, c Command) (code int, err error) {
 	return code, nil
 }
 
-// Serve runs the command, calls use with its container, and removes that when use returns.
+// Serve runs the command, calls use with its container, and removes that when use returns. If this
+// process is killed the command goes on, and c.Labels have to make it one of OneOffs.
 func (e *Engine) Serve(
 	ctx context.Context, c Command, use func(in running.Replica) error,
 ) (err error) {
@@ -177,7 +178,7 @@ func (c Command) hostConfig(mounts []mount.Mount) *container.HostConfig {
 	}
 
 	return &container.HostConfig{
-		AutoRemove:     true, // also when this process is killed
+		AutoRemove:     true, // when the command ends, also if this process was killed
 		CapAdd:         s.CapAdd,
 		CapDrop:        s.CapDrop,
 		Init:           s.Init,

@@ -45,6 +45,16 @@ func blobPath(digest string) (string, error) {
 	return path.Join("blobs", strings.Replace(digest, ":", "-", 1)), nil
 }
 
+// ManifestPath returns the path, with slashes, of the file by which a folder of models has the model
+// of that name.
+func ManifestPath(name string) (string, error) {
+	n := model.ParseName(name)
+	if !n.IsValid() {
+		return "", fmt.Errorf("model %q: is no name of a model", name)
+	}
+	return manifestPath(n), nil
+}
+
 // manifestPath returns where a folder of models has what a model consists of.
 func manifestPath(n model.Name) string {
 	return path.Join("manifests", filepath.ToSlash(n.Filepath()))

@@ -7,17 +7,20 @@
 package models
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/ollama/ollama/api"
 	"github.com/ollama/ollama/types/model"
@@ -131,10 +134,17 @@ func fromFile(
 
 // Ollama is an Ollama to put models into.
 type Ollama struct {
+	// Pause is the pause after the first attempt to send a file; 0 is firstPause.
+	Pause time.Duration
+
 	client *api.Client
 	http   *http.Client
 	base   *url.URL
 }
+
+// sendAttempts is how often a file is sent whose connection breaks. Each sends the whole file: Ollama
+// keeps nothing of one that did not come whole.
+const sendAttempts = 3
 
 // NewOllama returns the Ollama that dial connects to. The caller closes it.
 func NewOllama(dial func(ctx context.Context) (net.Conn, error)) *Ollama {
@@ -152,16 +162,25 @@ func (o *Ollama) Close() { o.http.CloseIdleConnections() }
 // Version returns Ollama's version: it answers.
 func (o *Ollama) Version(ctx context.Context) (string, error) { return o.client.Version(ctx) }
 
-// Put makes the model of that name. What Ollama has of it is not sent.
+// Names returns the names of the models that it has, as FullName returns them.
+func (o *Ollama) Names(ctx context.Context) ([]string, error) {
+	list, err := o.client.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ollama: %w", unwrapURL(err))
+	}
+
+	var out []string
+	for _, m := range list.Models {
+		out = append(out, m.Name)
+	}
+	return out, nil
+}
+
+// Put makes the model of that name. What Ollama has of it is not sent. A file whose connection
+// breaks is sent again.
 func (o *Ollama) Put(ctx context.Context, name string, m Model, progress Progress) error {
 	for _, b := range m.Blobs {
-		if has, err := o.has(ctx, b.Digest); err != nil {
-			return err
-		} else if has {
-			continue
-		}
-
-		if err := o.send(ctx, b, progress); err != nil {
+		if err := o.bring(ctx, b, progress); err != nil {
 			return fmt.Errorf("model %s: %.19s: %w", name, b.Digest, err)
 		}
 	}
@@ -182,6 +201,43 @@ func (o *Ollama) Put(ctx context.Context, name string, m Model, progress Progres
 	}
 
 	return nil
+}
+
+// bring sends the blob unless Ollama has it, until it came whole, Ollama refuses it, or its
+// connection broke too often.
+func (o *Ollama) bring(ctx context.Context, b Blob, progress Progress) error {
+	what := fmt.Sprintf("sending %.12s", b.Digest[len("sha256:"):])
+	for n := 1; ; n++ {
+		has, err := o.has(ctx, b.Digest)
+		if err == nil && has {
+			return nil
+		}
+		if err == nil {
+			err = o.send(ctx, b, what, progress)
+		}
+
+		_, refused := errors.AsType[api.StatusError](err)
+		if _, unread := errors.AsType[*fs.PathError](err); err == nil || refused || unread ||
+			ctx.Err() != nil {
+			return err
+		}
+
+		// It may have come whole, and the answer not.
+		o.http.CloseIdleConnections()
+		if n == sendAttempts {
+			if has, _ := o.has(ctx, b.Digest); has {
+				return nil
+			}
+			return fmt.Errorf("%w, in %d attempts: the next import sends this file anew", err, n)
+		}
+
+		what = fmt.Sprintf("sending %.12s again, as the connection broke", b.Digest[len("sha256:"):])
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(n) * cmp.Or(o.Pause, firstPause)):
+		}
+	}
 }
 
 // has reports whether Ollama has the blob.
@@ -209,14 +265,13 @@ func (o *Ollama) has(ctx context.Context, digest string) (bool, error) {
 	return false, fmt.Errorf("ollama: blob %.19s: %s", digest, resp.Status)
 }
 
-func (o *Ollama) send(ctx context.Context, b Blob, progress Progress) error {
+func (o *Ollama) send(ctx context.Context, b Blob, what string, progress Progress) error {
 	f, err := b.Open()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 
-	what := fmt.Sprintf("sending %.12s", b.Digest[len("sha256:"):])
 	err = o.client.CreateBlob(ctx, b.Digest,
 		&counter{r: f, what: what, total: b.Size, told: progress})
 	return unwrapURL(err)

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -32,7 +34,8 @@ import (
 // server is a real Ollama.
 type server struct {
 	*Ollama
-	store string // its folder of models
+	store   string // its folder of models
+	address string
 }
 
 func start(t *testing.T) server {
@@ -40,7 +43,7 @@ func start(t *testing.T) server {
 	peers.Find(t, "ollama", "ollama")
 	home := t.TempDir()
 	address := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
-	s := server{store: filepath.Join(home, "models")}
+	s := server{store: filepath.Join(home, "models"), address: address}
 	cmd := exec.Command("ollama", "serve")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "OLLAMA_MODELS=" + s.store,
 		"OLLAMA_HOST=" + address, "OLLAMA_NOPRUNE=1", "OLLAMA_NO_CLOUD=1"}
@@ -242,16 +245,158 @@ func TestPut(t *testing.T) {
 		}
 	}
 
+	if said := second.say(t, "llama3"); said != tinymodel.Answer {
+		t.Errorf("it says %q", said)
+	}
+}
+
+// say returns what a model answers.
+func (s server) say(t *testing.T, name string) string {
+	t.Helper()
 	said := ""
-	err = second.client.Generate(t.Context(),
+	err := s.client.Generate(t.Context(),
 		&api.GenerateRequest{
-			Model:   "llama3",
+			Model:   name,
 			Prompt:  "Hello",
 			Options: map[string]any{"num_ctx": 512},
 		},
 		func(r api.GenerateResponse) error { said += r.Response; return nil })
-	if err != nil || strings.TrimSpace(said) != tinymodel.Answer {
-		t.Errorf("it says %q, %v", said, err)
+	if err != nil {
+		t.Error(err)
+	}
+	return strings.TrimSpace(said)
+}
+
+// TestAdapter: a model of a folder comes with its adapter.
+func TestAdapter(t *testing.T) {
+	var adapter bytes.Buffer
+	if err := tinymodel.WriteAdapter(&adapter); err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	first := start(t)
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(adapter.Bytes()))
+	if err := first.client.CreateBlob(t.Context(), digest, bytes.NewReader(adapter.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	m.Request.Adapters = map[string]string{"team.gguf": digest}
+	if err := first.Put(t.Context(), "llama3:latest", m, quiet); err != nil {
+		t.Fatal(err)
+	}
+
+	second := start(t)
+	for _, from := range []string{first.store, pack(t, first.store, false)} {
+		m, done, err := Open(t.Context(), from, "llama3", quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := second.Put(t.Context(), "llama3:latest", m, quiet); err != nil {
+			t.Errorf("%s: %v", from, err)
+		}
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+
+		got, err := FromFolder(os.DirFS(second.store), "there", "llama3")
+		if err != nil || len(got.Request.Adapters) != 1 ||
+			!slices.Contains(slices.Collect(maps.Values(got.Request.Adapters)), digest) {
+			t.Errorf("%s: it is made of %+v, %v", from, got.Request, err)
+		}
+	}
+
+	if said := second.say(t, "llama3"); said != tinymodel.AltAnswer {
+		t.Errorf("with the adapter it says %q", said)
+	}
+}
+
+// cut is a connection that breaks when that much was written or, if answer is set, when the answer to
+// that comes.
+type cut struct {
+	net.Conn
+	answer  bool
+	written atomic.Int64
+}
+
+const cutAt = 100_000
+
+func (c *cut) Write(p []byte) (int, error) {
+	if c.written.Add(int64(len(p))) > cutAt && !c.answer {
+		c.Close()
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *cut) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.written.Load() > cutAt && c.answer {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// TestBroken: a file whose connection breaks is sent again, by a new one, a few times. One that came
+// whole is not, though the answer did not come.
+func TestBroken(t *testing.T) {
+	m, _, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		broken int // connections, of those that send much
+		answer bool
+		sent   int // how often the file is sent from its beginning
+		want   string
+	}{
+		"twice":         {broken: sendAttempts - 1, sent: sendAttempts},
+		"too often":     {broken: sendAttempts, sent: sendAttempts, want: "in 3 attempts"},
+		"at the answer": {broken: 1, answer: true, sent: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			var conns []*cut
+			o := NewOllama(func(ctx context.Context) (net.Conn, error) {
+				var d net.Dialer
+				conn, err := d.DialContext(ctx, "tcp", s.address)
+				if err != nil {
+					return nil, err
+				}
+				large := 0
+				for _, c := range conns {
+					if c.written.Load() > cutAt {
+						large++
+					}
+				}
+				if large == c.broken {
+					return conn, nil
+				}
+				conns = append(conns, &cut{Conn: conn, answer: c.answer})
+				return conns[len(conns)-1], nil
+			})
+			defer o.Close()
+			o.Pause = time.Millisecond
+
+			sent, last := 0, int64(0)
+			err := o.Put(t.Context(), "tiny:latest", m, func(what string, done, _ int64) {
+				if strings.HasPrefix(what, "sending") {
+					if done < last || sent == 0 {
+						sent++
+					}
+					last = done
+				}
+			})
+			if c.want == "" && err != nil ||
+				c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("it ends with %v", err)
+			}
+			if sent != c.sent {
+				t.Errorf("it was sent %d times, want %d", sent, c.sent)
+			}
+		})
 	}
 }
 

@@ -10,6 +10,10 @@ const (
 
 	// LabelUntil has the time at which it may be removed, in seconds since 1970.
 	LabelUntil = "dev.codexcontinue.run-until"
+
+	// LabelLocked is on what is needed only while its codexctl holds the lock of the stack. Who has
+	// the lock may remove it before its time.
+	LabelLocked = "dev.codexcontinue.run-locked"
 )
 
 // Once is a command that runs once, in a container or pod of its own that is like a replica: its
@@ -42,4 +46,7 @@ type OneOff struct {
 
 	// Until is when it may be removed.
 	Until time.Time `json:"until"`
+
+	// Locked reports whether it may be removed earlier by who holds the lock of the stack.
+	Locked bool `json:"-"`
 }
