@@ -18,6 +18,11 @@
 // connects its standard input and output to PORT in the container. By that codexctl reaches an
 // Ollama whose network has no way in.
 //
+//	drain read FILE
+//
+// writes the file to its standard output. By that codexctl copies a model from one replica to another:
+// Ollama shows nobody its files, and its image need not have a program that does.
+//
 // It uses the standard library only and is built without the repository's go.mod: an update of some
 // dependency must not make a new image, for which every Ollama would load its model again.
 package main
@@ -58,11 +63,15 @@ func main() {
 // run returns the server's exit code.
 func run(args []string) (int, error) {
 	if len(args) < 2 {
-		return 2, errors.New("usage: drain PORT COMMAND [ARGS...] | relay PORT")
+		return 2, errors.New("usage: drain PORT COMMAND [ARGS...] | relay PORT | read FILE")
 	}
 
-	if args[0] == "relay" {
-		if err := relay(args[1], os.Stdin, os.Stdout); err != nil {
+	commands := map[string]func(string) error{
+		"relay": func(port string) error { return relay(port, os.Stdin, os.Stdout) },
+		"read":  func(file string) error { return read(file, os.Stdout) },
+	}
+	if command := commands[args[0]]; command != nil {
+		if err := command(args[1]); err != nil {
 			return 1, err
 		}
 		return 0, nil
@@ -124,6 +133,18 @@ func relay(port string, in io.Reader, out io.Writer) error {
 	}()
 
 	_, err = io.Copy(out, c)
+	return err
+}
+
+// read copies the file to out.
+func read(file string, out io.Writer) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+
+	_, err = io.Copy(out, f)
 	return err
 }
 

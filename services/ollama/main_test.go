@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -291,5 +292,21 @@ func TestRelay(t *testing.T) {
 	l.Close()
 	if code, err := run([]string{"relay", port}); code != 1 || err == nil {
 		t.Errorf("to a port that nobody listens on: %d, %v", code, err)
+	}
+}
+
+// TestRead writes a file as it is, and says which is not there.
+func TestRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(file, []byte("weights\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	var out strings.Builder
+	if err := read(file, &out); err != nil || out.String() != "weights\x00" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	if code, err := run([]string{"read", file + ".none"}); code != 1 || err == nil {
+		t.Errorf("a file that is not there: %d, %v", code, err)
 	}
 }

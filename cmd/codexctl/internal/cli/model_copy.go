@@ -97,7 +97,7 @@ func (a *App) copyModel(
 	folder := stack.Service(stacks.Ollama).Env["OLLAMA_MODELS"]
 	err = models.Collect(ctx, name, dir, func(ctx context.Context, file string, w io.Writer) error {
 		var said bytes.Buffer
-		code, err := k.Stream(ctx, from, []string{"cat", path.Join(folder, file)},
+		code, err := k.Stream(ctx, from, []string{"/drain", "read", path.Join(folder, file)},
 			running.Streams{Out: w, Err: &said})
 		if err == nil && code != 0 {
 			err = fmt.Errorf("%s: %s", from.Name, strings.TrimSpace(said.String()))
