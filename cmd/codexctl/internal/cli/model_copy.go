@@ -138,6 +138,8 @@ func (a *App) copyModel(
 func (a *App) namesInPod(
 	ctx context.Context, k *onCluster, stack stacks.Stack, pod running.Replica,
 ) (names []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	err = a.withPod(k, stack, pod, func(dial dialer) (err error) {
 		names, err = namesAt(ctx, dial)
 		return err
