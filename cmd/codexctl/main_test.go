@@ -195,6 +195,15 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 			answer(w, map[string]any{"Id": "sha256:" + strings.Repeat("0", 64)})
 		case strings.HasSuffix(path, "/networks"):
 			answer(w, fakeNetworks(r.URL.Query().Get("filters")))
+		case strings.Contains(path, "/images/") && r.Method == http.MethodDelete:
+			_, ref, _ := strings.Cut(path, "/images/")
+			list, _ := os.ReadFile(images)
+			left := strings.Replace(string(list), ref+"\n", "", 1)
+			if err := os.WriteFile(images, []byte(left), 0o600); err != nil {
+				http.Error(w, `{"message":"the test's disk"}`, http.StatusInternalServerError)
+				return
+			}
+			answer(w, []any{})
 		case strings.HasSuffix(path, "/volumes"):
 			answer(w, map[string]any{"Volumes": []any{}})
 		case strings.Contains(path, "/volumes/"):

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -180,6 +181,10 @@ var containerRules = []Rule{{
 	}),
 }}
 
+// series is a tag of a series of releases, such as 8, v2.11 or 1.26-bookworm, which means the next one
+// of them when that is there. A longer number is a date, or what an image is built from.
+var series = regexp.MustCompile(`^v?\d{1,4}(\.\d{1,4})?(-[a-z]+)?$`)
+
 // pinned reports whether the reference has a digest, or a tag that does not move by its nature.
 func pinned(ref string) bool {
 	name, digest, _ := strings.Cut(ref, "@")
@@ -187,7 +192,7 @@ func pinned(ref string) bool {
 		return true
 	}
 	_, tag, _ := strings.Cut(name[strings.LastIndex(name, "/")+1:], ":")
-	return tag != "" && !slices.Contains(movingTags, tag)
+	return tag != "" && !slices.Contains(movingTags, tag) && !series.MatchString(tag)
 }
 
 // ofBackups reports whether the path is the directory that the stack's settings name for backups.

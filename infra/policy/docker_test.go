@@ -132,6 +132,9 @@ var badOnDocker = map[string]bad{
 	"latest": {change: service("redis", func(s *stacks.Service) {
 		s.Image.Ref = "redis:latest"
 	}), subject: "redis", want: "pinned-image"},
+	"a series": {change: service("redis", func(s *stacks.Service) {
+		s.Image.Ref = "redis:8.2-bookworm"
+	}), subject: "redis", want: "pinned-image"},
 	"no tag": {change: service("redis", func(s *stacks.Service) {
 		s.Image.Ref = "registry.example.com:5000/redis"
 	}), subject: "redis", want: "pinned-image"},

@@ -70,8 +70,20 @@ func TestFindings(t *testing.T) {
 			"pinned-image", workload.Container{Image: "h:5/r"},
 			[]string{`runs the image "h:5/r"` + changes},
 		},
-		"a tag":    {"pinned-image", workload.Container{Image: "h:5/r:8"}, nil},
-		"a digest": {"pinned-image", workload.Container{Image: "r@sha256:x"}, nil},
+		"a number": {
+			"pinned-image", workload.Container{Image: "h:5/r:8"},
+			[]string{`runs the image "h:5/r:8"` + changes},
+		},
+		"a series": {
+			"pinned-image", workload.Container{Image: "r:v2.11-alpine"},
+			[]string{`runs the image "r:v2.11-alpine"` + changes},
+		},
+		"a tag":               {"pinned-image", workload.Container{Image: "h:5/r:8.2.1"}, nil},
+		"a tag of a system":   {"pinned-image", workload.Container{Image: "r:8.2.1-bookworm"}, nil},
+		"a date":              {"pinned-image", workload.Container{Image: "r:20261127"}, nil},
+		"the sources' digest": {"pinned-image", workload.Container{Image: "r:012345678901"}, nil},
+		"a digest":            {"pinned-image", workload.Container{Image: "r@sha256:x"}, nil},
+		"a number's digest":   {"pinned-image", workload.Container{Image: "r:8@sha256:x"}, nil},
 		"a secret of a name": {
 			"secret-in-environment", env("X", plan.Secret), []string{"X is a secret"},
 		},

@@ -10,6 +10,11 @@
 # what is an hour old is of one that ended before that, and must not come back days later. What was
 # still being received is dropped: who sent it has ended with the container.
 #
+# The former data stay in /data/former until Redis has loaded the others, and that becomes
+# /data/loaded, where the restore sees it. A start that finds them there puts them back: Redis has
+# ended while it loaded, as one does that has not the memory, and would each time. Unless it has
+# written since, which it does once it has loaded. /data/refused says that they are back.
+#
 # USERS is a file with a line `user NAME reset on #SHA256 ...` for each user, and one of the default
 # user, `user default reset ...`, who is off. STATE is a file of this script's own that outlives the
 # container: "none UNTIL CURRENT / PREVIOUS", a Unix time and two lists of NAME#SHA256. SECONDS is
@@ -20,9 +25,28 @@
 set -eu
 users=$1 state=$2 seconds=$3 config=$4 retention=${5:-0}
 
-# A crash in between is no harm: the next start goes on from here.
+# A crash in between is no harm: the next start goes on from here. What is renamed is whole.
 data=$(dirname "$state")
-rm -rf "$data/restoring"
+rm -rf "$data/restoring" "$data/loaded/"*
+if [ -d "$data/former" ] && [ ! -d "$data/taken" ]; then
+	if [ -n "$(find "$data/appendonlydir" -newer "$data/former")" ]; then
+		mv "$data/former" "$data/loaded"
+		rm -rf "$data/loaded/"*
+	else
+		echo "start.sh: Redis has not loaded what was restored, and begins with its former data" >&2
+		mv "$data/former" "$data/back"
+	fi
+fi
+if [ -d "$data/back" ]; then
+	for part in appendonlydir dump.rdb; do
+		[ -e "$data/back/$part" ] || continue
+		rm -rf "${data:?}/$part"
+		mv "$data/back/$part" "$data/$part"
+	done
+	rm -rf "$data/refused"
+	mv "$data/back" "$data/refused"
+fi
+
 if [ -n "$(find "$data/restored" -maxdepth 0 -mmin -60 2>/dev/null)" ]; then
 	mv "$data/restored" "$data/taken"
 elif [ -d "$data/restored" ]; then
@@ -30,7 +54,14 @@ elif [ -d "$data/restored" ]; then
 	rm -rf "$data/restored"
 fi
 if [ -d "$data/taken" ]; then
-	rm -rf "$data/appendonlydir" "$data/dump.rdb"
+	mkdir -p "$data/former"
+	if [ ! -d "$data/former/appendonlydir" ]; then
+		mkdir -p "$data/appendonlydir" # so that it can be put back, of a Redis that had none
+		mv "$data/appendonlydir" "$data/former/appendonlydir"
+	fi
+	if [ -e "$data/dump.rdb" ]; then
+		mv "$data/dump.rdb" "$data/former/dump.rdb"
+	fi
 	mv "$data/taken" "$data/appendonlydir"
 fi
 
@@ -65,6 +96,19 @@ sha256() { sha256sum | cut -d' ' -f1; }
 key=$(head -c 32 /dev/urandom | sha256)
 password="#$(printf %s "$key" | sha256)"
 as() { REDISCLI_AUTH=$key redis-cli ${REDIS_CLI_OPTIONS-} -e --no-auth-warning --user "$@"; }
+
+# One asks until the restored data are loaded. Redis refuses this while it loads.
+restore_user=''
+if [ -d "$data/former" ]; then
+	restore_user="user restore reset on $password %R~loaded +exists"
+	(
+		until as restore exists loaded; do
+			sleep 1
+		done
+		mv "$data/former" "$data/loaded"
+		rm -rf "$data/loaded/"*
+	) >/dev/null 2>&1 &
+fi
 
 # One takes the old passwords away.
 both='' rotation_user=''
@@ -118,6 +162,7 @@ fi
 
 exec redis-server "$config" - <<CONF
 $(sed "$both" "$users")
+$restore_user
 $rotation_user
 $retention_user
 CONF

@@ -1,8 +1,13 @@
 package backups
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"strconv"
 )
 
 // Redis begins with what it finds in a folder of append-only files: an RDB file as the base, and
@@ -53,13 +58,51 @@ if [ "$(sha256sum <restoring/` + base + ` | cut -d' ' -f1)" != "$3" ]; then
 fi
 printf 'file ` + base + ` seq 1 type b\nfile ` + tail + ` seq 1 type i\n' >restoring/` + manifest + `
 sync
-rm -rf restored
+rm -rf restored loaded refused
 mv restoring restored
 trap - EXIT
 `
 
-// Drop is a script as Receive is, without input, which drops what Receive has kept.
-const Drop = `rm -rf "$1/restoring"`
+// Drop is a script as Receive is, without input. It drops what Receive and Finish have kept, and fails
+// if Redis has begun with that, or may have: where its second argument is Restarted, and Redis neither
+// waits for a start nor has put its former data back.
+const Drop = `set -eu
+cd "$1"
+rm -rf restoring
+if [ -d restored ]; then
+	mv restored restoring # whole, or a start has taken it meanwhile
+	rm -rf restoring
+elif [ -d taken ] || [ -d former ] || [ -d loaded ] || [ "${2-}" = ` + Restarted + ` ] && [ ! -d refused ]; then
+	echo "Redis has begun with it" >&2
+	exit 1
+fi
+`
+
+// Restarted says that Redis was restarted after Finish.
+const Restarted = "restarted"
+
+// Loaded is a script as Drop is, which fails unless Redis has begun with the backup, and has loaded all
+// of it. start.sh notes that within a second of when Redis answers, and what it puts back if Redis ends
+// before.
+const Loaded = `set -eu
+cd "$1"
+tries=0
+until [ -d loaded ]; do
+	if [ -d refused ]; then
+		echo "Redis ended while it loaded the backup, and has begun with what it had before; its log" \
+			"says why. A backup needs as much memory as Redis had when it was made" >&2
+		exit 1
+	fi
+	tries=$((tries + 1))
+	if [ "$tries" -gt 60 ]; then
+		echo "nothing says that the backup is loaded, which start.sh of this release does: was the" \
+			"stack made by an earlier one?" >&2
+		exit 1
+	fi
+	sleep 1
+done
+rm -rf loaded
+`
 
 // endSessions has everybody sign in again: who was signed out since must not be signed in.
 const endSessions = `for _, pattern in ipairs(ARGV) do
@@ -108,6 +151,57 @@ func Tail(notice string, records []Record) []byte {
 	}
 	command(&b, "DEL", auditMark)
 	return b.Bytes()
+}
+
+// Memory returns how many bytes of memory Redis had in use when it wrote the RDB file, which says so
+// at its beginning; 0 if it does not. The file is smaller: it is compressed.
+func Memory(rdb io.Reader) int64 {
+	r := bufio.NewReader(io.LimitReader(rdb, 4<<10))
+	magic := make([]byte, len("REDIS0001"))
+	if _, err := io.ReadFull(r, magic); err != nil || !bytes.HasPrefix(magic, []byte("REDIS")) {
+		return 0
+	}
+	for {
+		const field = 0xfa // what follows is a name and its value
+		if op, err := r.ReadByte(); err != nil || op != field {
+			return 0
+		}
+		name, err := word(r)
+		if err != nil {
+			return 0
+		}
+		value, err := word(r)
+		if err != nil {
+			return 0
+		}
+		if name == "used-mem" {
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err != nil {
+				return 0
+			}
+			return n
+		}
+	}
+}
+
+// word reads a short string of an RDB file, or a number, which it returns in decimal.
+func word(r *bufio.Reader) (string, error) {
+	form, err := r.ReadByte()
+	if err != nil {
+		return "", err
+	}
+	if form < 1<<6 { // a length
+		b := make([]byte, form)
+		_, err := io.ReadFull(r, b)
+		return string(b), err
+	}
+	if form < 0xc0 || form > 0xc2 {
+		return "", errors.New("it is too long")
+	}
+	var b [4]byte
+	size := 1 << (form - 0xc0)
+	_, err = io.ReadFull(r, b[:size])
+	return strconv.FormatUint(uint64(binary.LittleEndian.Uint32(b[:])), 10), err
 }
 
 // command writes a command as Redis reads it.

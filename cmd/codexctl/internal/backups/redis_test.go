@@ -21,8 +21,16 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// start starts Redis on the data as its container does, and returns a client and how to stop it.
-func start(t *testing.T, data string) (c *redis.Client, stop func()) {
+// server is a Redis on some data.
+type server struct {
+	*redis.Client
+	cmd *exec.Cmd
+	out bytes.Buffer
+}
+
+// launch has start.sh start Redis on the data as its container does, with so much address space in
+// KiB, if any.
+func launch(t *testing.T, data string, limit int) *server {
 	t.Helper()
 	peers.Find(t, "redis", "redis-server")
 	port := peers.FreePort(t, "127.0.0.1")
@@ -39,31 +47,45 @@ func start(t *testing.T, data string) (c *redis.Client, stop func()) {
 		}
 	}
 
-	var out bytes.Buffer
-	cmd := exec.Command("sh", "../../../../stacks/redis/start.sh", users,
+	s := &server{}
+	limited := "exec sh \"$@\""
+	if limit > 0 {
+		limited = fmt.Sprintf("ulimit -v %d; %s", limit, limited)
+	}
+	s.cmd = exec.Command("sh", "-c", limited, "sh", "../../../../stacks/redis/start.sh", users,
 		filepath.Join(data, "passwords"), "1", config)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	s.cmd.Env = append(os.Environ(), "REDIS_CLI_OPTIONS=-p "+port)
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	s.cmd.WaitDelay = time.Second // what else start.sh has begun has them as well
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stop = func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what else start.sh has begun
-	}
-	t.Cleanup(stop)
-
-	c = redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, Username: "all",
+	t.Cleanup(s.stop)
+	s.Client = redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, Username: "all",
 		Password: "password", MaxRetries: -1, DisableIdentity: true})
-	t.Cleanup(func() { c.Close() })
-	for end := time.Now().Add(20 * time.Second); c.Ping(t.Context()).Err() != nil; {
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// stop ends what runs in the container.
+func (s *server) stop() {
+	_ = s.cmd.Process.Signal(os.Interrupt)
+	_ = s.cmd.Wait()
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+}
+
+// start starts Redis on the data, and returns a client and how to stop it.
+func start(t *testing.T, data string) (c *redis.Client, stop func()) {
+	t.Helper()
+	s := launch(t, data, 0)
+	for end := time.Now().Add(20 * time.Second); s.Ping(t.Context()).Err() != nil; {
 		if time.Now().After(end) {
-			t.Fatalf("Redis does not answer:\n%s", out.String())
+			t.Fatalf("Redis does not answer:\n%s", s.out.String())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return c, stop
+	return s.Client, s.stop
 }
 
 // script runs a script of a restore, and returns what it says.
@@ -189,8 +211,14 @@ func TestRestoreRedis(t *testing.T) {
 	}
 
 	stop()
-	for range 2 { // it stays so
+	for i := range 2 { // it stays so
 		c, stop = start(t, data)
+		if said, err := script(t, Loaded, data, nil); i == 0 && err != nil {
+			t.Errorf("%v: %s", err, said)
+		}
+		if left := folders(t, data); left != "appendonlydir" {
+			t.Errorf("there are %s", left)
+		}
 		got := map[string]string{}
 		for _, key := range []string{"conversation:1", "conversation:2", "gate:accounts",
 			"gate:maintenance", "gate:session:abc", "gate:sessions:ada", auditMark} {
@@ -212,6 +240,218 @@ func TestRestoreRedis(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		stop()
+	}
+}
+
+// folders returns the names of the folders in the data, and of a snapshot beside them.
+func folders(t *testing.T, data string) string {
+	t.Helper()
+	list, err := os.ReadDir(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range list {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// put puts a backup beside the data, which the next start takes.
+func put(t *testing.T, data string, rdb []byte) {
+	t.Helper()
+	tail := Tail("{}", nil)
+	for _, x := range []struct {
+		script string
+		in     []byte
+	}{{Receive, rdb}, {Finish, tail}} {
+		if said, err := script(t, x.script, data, x.in, sumOf(x.in), sumOf(rdb)); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+	}
+}
+
+// later makes data with a conversation that no backup has.
+func later(t *testing.T) (data string) {
+	t.Helper()
+	data = t.TempDir()
+	c, stop := start(t, data)
+	defer stop()
+	for _, err := range []error{
+		c.Set(t.Context(), "conversation:2", "later", 0).Err(), c.Save(t.Context()).Err(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return data
+}
+
+// TestRestoreTooLarge: a backup for which Redis has not the memory does not take the data with it:
+// the next start begins with them, and the restore is told.
+func TestRestoreTooLarge(t *testing.T) {
+	dir := t.TempDir()
+	big, stop := start(t, dir)
+	for i := range 4 {
+		err := big.Set(t.Context(), fmt.Sprint("conversation:", i), strings.Repeat("x", 64<<20), 0).Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := big.Save(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	rdb, err := os.ReadFile(filepath.Join(dir, "dump.rdb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if n := Memory(bytes.NewReader(rdb)); n < 4*64<<20 || n > 2*4*64<<20 {
+		t.Errorf("it takes %d bytes", n)
+	}
+
+	data := later(t)
+	put(t, data, rdb)
+	s := launch(t, data, 256<<10) // an empty one takes less than half of that
+	if err := s.cmd.Wait(); err == nil || !strings.Contains(s.out.String(), "OOM loading DB") {
+		t.Fatalf("it ended with %v:\n%s", err, s.out.String())
+	}
+	s.stop()
+	if said, err := script(t, Drop, data, nil); err == nil {
+		t.Errorf("Redis has begun with it: %s", said)
+	}
+
+	for range 2 { // it stays so
+		c, stop := start(t, data)
+		if v := c.Get(t.Context(), "conversation:2").Val(); v != "later" {
+			t.Errorf("it has %d bytes", len(v))
+		}
+		if left := folders(t, data); left != "appendonlydir refused" {
+			t.Errorf("there are %s", left)
+		}
+		said, err := script(t, Loaded, data, nil)
+		if err == nil || !strings.Contains(said, "has begun with what it had before") {
+			t.Errorf("%v: %s", err, said)
+		}
+		stop()
+	}
+	if said, err := script(t, Drop, data, nil, Restarted); err != nil {
+		t.Errorf("nothing was replaced: %v, %s", err, said)
+	}
+
+	put(t, data, dump(t, nil)) // one that is smaller
+	start(t, data)
+	if said, err := script(t, Loaded, data, nil); err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// TestMemory reads how much memory Redis had, in each form in which Redis writes that, and nothing of
+// what is no RDB file.
+func TestMemory(t *testing.T) {
+	const before = "REDIS0012\xfa\x09redis-ver\x058.2.1\xfa\x0aredis-bits\xc0@\xfa\x08used-mem"
+	for rdb, want := range map[string]int64{
+		before + "\xc0\x7f":             127,
+		before + "\xc1\x00\x10":         4096,
+		before + "\xc2\x00\x00\x00\x40": 1 << 30,
+		before + "\x0a4294967296":       4 << 30,
+		before + "\xc2\x00":             0,
+		before + "\xc3":                 0,
+		before + "\x03abc":              0,
+		"REDIS0012\xfe\x00":             0,
+		"REDIS":                         0,
+		"noise that is long enough":     0,
+	} {
+		if got := Memory(strings.NewReader(rdb)); got != want {
+			t.Errorf("%q: got %d, want %d", rdb, got, want)
+		}
+	}
+}
+
+// TestRestoreCrashed: wherever a start ends that takes a backup, or puts the former data back, the
+// next one goes on with it.
+func TestRestoreCrashed(t *testing.T) {
+	rdb := dump(t, nil)
+	for name, tt := range map[string]struct {
+		steps string // what was done of it
+		want  string // the conversation that there is then
+	}{
+		"renamed":          {"mv restored taken", "1"},
+		"half taken":       {"mv restored taken; mkdir former; mv appendonlydir former", "1"},
+		"almost taken":     {"mv restored taken; mkdir former; mv appendonlydir dump.rdb former", "1"},
+		"not loaded":       {takes, "2"},
+		"about to go back": {takes + "; mv former back", "2"},
+		"half back": {takes + "; mv former back; rm -rf appendonlydir; " +
+			"mv back/appendonlydir .", "2"},
+		"almost back": {takes + "; mv former back; rm -rf appendonlydir; " +
+			"mv back/appendonlydir back/dump.rdb .", "2"},
+		// Redis has written since, and nothing has noted it.
+		"loaded": {takes + "; sleep 0.1; touch appendonlydir/*.incr.aof", "1"},
+		"noted":  {takes + "; mv former loaded", "1"},
+	} {
+		data := later(t)
+		put(t, data, rdb)
+		if said, err := script(t, `set -e; cd "$1"; `+tt.steps, data, nil); err != nil {
+			t.Fatalf("%s: %v, %s", name, err, said)
+		}
+		for range 2 {
+			c, stop := start(t, data)
+			for id, value := range map[string]string{"1": "of the backup", "2": "later"} {
+				if got := c.Get(t.Context(), "conversation:"+id).Val(); (got == value) != (id == tt.want) {
+					t.Errorf("%s: conversation %s is %q", name, id, got)
+				}
+			}
+			for end := time.Now().Add(10 * time.Second); strings.Contains(folders(t, data), "former"); {
+				if time.Now().After(end) {
+					t.Fatalf("%s: there are %s", name, folders(t, data))
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			stop()
+		}
+		note := map[string]string{"1": "loaded", "2": "refused"}[tt.want]
+		if left := folders(t, data); left != "appendonlydir "+note {
+			t.Errorf("%s: there are %s", name, left)
+		}
+		if left, _ := filepath.Glob(filepath.Join(data, note, "*")); len(left) > 0 {
+			t.Errorf("%s: there are %q", name, left)
+		}
+	}
+}
+
+// takes is what a start does that takes a backup.
+const takes = "mkdir former; mv appendonlydir dump.rdb former; mv restored appendonlydir"
+
+// TestDrop: a backup that Redis has not begun with does not take the data's place later.
+func TestDrop(t *testing.T) {
+	data := later(t)
+	put(t, data, dump(t, nil))
+	if said, err := script(t, Drop, data, nil, Restarted); err != nil { // it was not
+		t.Errorf("%v: %s", err, said)
+	}
+	c, stop := start(t, data)
+	if v := c.Get(t.Context(), "conversation:2").Val(); v != "later" {
+		t.Errorf("it has %q", v)
+	}
+	if left := folders(t, data); left != "appendonlydir" {
+		t.Errorf("there are %s", left)
+	}
+	stop()
+
+	// A start.sh of an earlier release takes it, and notes nothing.
+	put(t, data, dump(t, nil))
+	if said, err := script(t, `cd "$1"; rm -rf appendonlydir; mv restored appendonlydir`, data,
+		nil); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	if said, err := script(t, Drop, data, nil, Restarted); err == nil {
+		t.Errorf("Redis has begun with it: %s", said)
+	}
+	if said, err := script(t, Drop, data, nil); err != nil {
+		t.Errorf("nothing waits for a start: %v, %s", err, said)
 	}
 }
 
@@ -287,25 +527,13 @@ func TestFinishRefused(t *testing.T) {
 // TestRestoreEnded: of a restore that ended before Redis was restarted nothing comes back later, and
 // a start that crashed while it took one goes on with it.
 func TestRestoreEnded(t *testing.T) {
-	rdb, tail := dump(t, nil), Tail("{}", nil)
+	rdb := dump(t, nil)
 	data := t.TempDir()
 	c, stop := start(t, data)
 	if err := c.Set(t.Context(), "conversation:2", "later", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	put := func() {
-		t.Helper()
-		for _, x := range []struct {
-			script string
-			in     []byte
-		}{{Receive, rdb}, {Finish, tail}} {
-			if said, err := script(t, x.script, data, x.in, sumOf(x.in), sumOf(rdb)); err != nil {
-				t.Fatalf("%v: %s", err, said)
-			}
-		}
-	}
-
-	put()
+	put(t, data, rdb)
 	stop()
 	old := time.Now().Add(-2 * time.Hour)
 	if err := os.Chtimes(filepath.Join(data, "restored"), old, old); err != nil {
@@ -319,7 +547,7 @@ func TestRestoreEnded(t *testing.T) {
 		t.Error("it is still there")
 	}
 
-	put()
+	put(t, data, rdb)
 	stop()
 	taken := filepath.Join(data, "taken")
 	if err := errors.Join(os.Rename(filepath.Join(data, "restored"), taken),

@@ -27,7 +27,9 @@ func (a *App) historyCommand() *cobra.Command {
 		Short: "Show the updates of a stack: who made it what it is, and when",
 		Long: `Prints the updates that the backend of the state knows, the newest first. What
 "up" made has who ran it and the commit of the sources, and with --json the model,
-the images and the SHA-256 of the settings file. A plain pulumi leaves these out.`,
+the images and the SHA-256 of the settings file. A plain pulumi leaves these out.
+The result is that of the resources: "up" waits for the model after it, and one that
+fails then, as in its evals, is in none.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			if last < 0 {

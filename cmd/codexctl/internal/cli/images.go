@@ -74,7 +74,7 @@ credentials are those of "docker login".`,
 	}
 
 	c.AddCommand(list, build, load, push, a.outdatedCommand(), a.updateLockCommand(),
-		a.sbomCommand())
+		a.sbomCommand(), a.pruneImagesCommand())
 	return c
 }
 

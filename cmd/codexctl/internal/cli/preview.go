@@ -76,6 +76,7 @@ func (a *App) preview(ctx context.Context, name string, expectNone bool) error {
 type change struct {
 	progress.Step
 	what string
+	gap  bool // whether the old one goes before the new one is there
 }
 
 // merge returns one change for the steps of each resource, in the order in which they began.
@@ -102,7 +103,8 @@ func merge(steps []progress.Step) []change {
 		}
 
 		at[s.URN] = len(out)
-		out = append(out, change{Step: s, what: what})
+		gap := s.Op == apitype.OpDeleteReplaced // else it comes last
+		out = append(out, change{Step: s, what: what, gap: gap})
 	}
 
 	return out
@@ -122,6 +124,9 @@ func printPlan(out *console.Console, plan []change) {
 	for _, c := range plan {
 		sign := changeSigns[c.what]
 		line := fmt.Sprintf("%-1s %-8s %-10s %s", sign.sign, c.what, c.Kind, c.Name)
+		if c.gap {
+			line += ", the old one first"
+		}
 		if len(c.Changed) > 0 && (c.what == "update" || c.what == "replace") {
 			line += "  [" + strings.Join(c.Changed, ", ") + "]"
 		}

@@ -95,9 +95,10 @@ type restorer struct {
 	backup *backups.Backup
 	o      restoreOptions
 
-	closed bool // whether people see a notice
-	mine   bool // whether this has put it up
-	opens  bool // whether it is a restore's, which takes it down
+	page   string // the notice, as Redis has it
+	closed bool   // whether people see a notice
+	mine   bool   // whether this has put it up
+	opens  bool   // whether it is a restore's, which takes it down
 }
 
 func (a *App) restoreBackup(
@@ -119,16 +120,6 @@ func (a *App) restoreBackup(
 	}
 	defer release()
 
-	if !o.noBackup {
-		// The backup stays, also where the rule has no place for it: this may have to be run again.
-		before, err := k.create(ctx, r.staying()...)
-		if err != nil {
-			return fmt.Errorf("what the stack has now cannot be backed up, so nothing was replaced: %w; "+
-				"--no-backup does without", err)
-		}
-		a.say("what the stack has now is in %s", before.Name)
-	}
-
 	begun := a.now()
 	if err := r.put(ctx); err != nil {
 		if r.closed {
@@ -142,8 +133,15 @@ func (a *App) restoreBackup(
 	return r.models()
 }
 
-// put puts the backup into the stack's place, while people see a notice.
-func (r *restorer) put(ctx context.Context) error {
+// put puts the backup into the stack's place, while people see a notice. That is there before what the
+// stack has is backed up: what they wrote in between would be in neither.
+func (r *restorer) put(ctx context.Context) (err error) {
+	if err := r.close(ctx); err != nil {
+		return r.unchanged(ctx, err)
+	}
+	if err := r.backUp(ctx); err != nil {
+		return r.unchanged(ctx, err)
+	}
 	if err := r.putRedis(ctx); err != nil {
 		return fmt.Errorf("the data of Redis: %w", err)
 	}
@@ -157,12 +155,36 @@ func (r *restorer) put(ctx context.Context) error {
 	return r.open(ctx)
 }
 
+// unchanged returns the error of a restore that has replaced nothing, and lets people in if this has
+// kept them out.
+func (r *restorer) unchanged(ctx context.Context, err error) error {
+	if r.mine {
+		err = errors.Join(err, r.open(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+// backUp backs up what the stack has. The backup that is restored stays, also where the rule has no
+// place for it: this may have to be run again.
+func (r *restorer) backUp(ctx context.Context) error {
+	if r.o.noBackup {
+		return nil
+	}
+	before, err := r.keeper.create(ctx, r.staying()...)
+	if err != nil {
+		return fmt.Errorf("what the stack has now cannot be backed up, so nothing was replaced: %w; "+
+			"--no-backup does without", err)
+	}
+	r.say("what the stack has now is in %s", before.Name)
+	return nil
+}
+
 // restoreNotice is what people read during a restore. By it another one knows it again.
 const restoreNotice = "What this site has stored is being restored. It will be back soon."
 
-// close puts up a notice, unless an operator has done so, and returns it as Redis has it: a restore
+// close puts up a notice, unless an operator has done so, and notes it as Redis has it: a restore
 // replaces it with all else, and the gates are to show it until the end.
-func (r *restorer) close(ctx context.Context) (string, error) {
+func (r *restorer) close(ctx context.Context) error {
 	p := r.keeper.platform
 	n, err := r.notice(ctx, r.t, r.stack, p)
 	if err == nil && n == nil {
@@ -175,12 +197,13 @@ func (r *restorer) close(ctx context.Context) (string, error) {
 		err = errors.New("it is not there")
 	}
 	if err != nil {
-		return "", fmt.Errorf("put up the page of maintenance: %w", err)
+		return fmt.Errorf("put up the page of maintenance: %w", err)
 	}
 
 	r.closed, r.opens = true, n.Message == restoreNotice
 	text, err := json.Marshal(n)
-	return string(text), err
+	r.page = string(text)
+	return err
 }
 
 // open takes the notice down, if it is not an operator's.
@@ -228,6 +251,29 @@ func (r *restorer) check() error {
 	if r.dataDir() == "" {
 		return fmt.Errorf("stack %s has no Redis of its own", r.t.file.Name)
 	}
+
+	return r.fits()
+}
+
+// fits returns an error if the backup takes more memory than Redis has, which could not load it.
+func (r *restorer) fits() error {
+	part, _ := r.backup.Manifest.Part(archive.Redis)
+	needs := part.Bytes // at least
+	enough := errors.New("the rest need not be read")
+	err := r.backup.Part(archive.Redis, func(content io.Reader) error {
+		needs = max(needs, backups.Memory(content))
+		return enough
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return err
+	}
+
+	memory := r.stack.Service(stacks.Redis).Resources.Memory
+	if memory != 0 && needs > int64(memory) {
+		return fmt.Errorf("the data of Redis in %s take %s of memory, and Redis of stack %s has %s: set "+
+			"%s:services.redis.memory as it was, then `codexctl up %s`", r.backup.Name,
+			console.Size(needs), r.t.file.Name, memory, stacks.Project, r.t.name)
+	}
 	return nil
 }
 
@@ -251,6 +297,10 @@ func (r *restorer) confirm() error {
 	if r.backup.Manifest.Stack != r.t.file.Name {
 		what += fmt.Sprintf(", for what was stored in stack %s", r.backup.Manifest.Stack)
 	}
+	if !r.stack.Audited() {
+		r.say("nobody signs in to stack %s, so it is not recorded what people delete: what they deleted "+
+			"since the backup comes back", r.t.file.Name)
+	}
 	if r.o.yes {
 		return nil
 	}
@@ -264,62 +314,59 @@ func (r *restorer) confirm() error {
 	return nil
 }
 
-// putRedis gives Redis the backup, and restarts it.
+// putRedis gives Redis the backup, and restarts it. What it has not begun with when that fails is
+// dropped: it must not replace what people write later.
 func (r *restorer) putRedis(ctx context.Context) error {
+	part, ok := r.backup.Manifest.Part(archive.Redis)
+	if !ok {
+		return r.unchanged(ctx, fmt.Errorf("%s has nothing of Redis", r.backup.Name))
+	}
+
+	err := r.backup.Part(archive.Redis, func(content io.Reader) error {
+		return r.script(ctx, backups.Receive, content, part.SHA256)
+	})
+	if err == nil {
+		err = r.finish(ctx, part.SHA256)
+	}
+	var how []string
+	if err == nil {
+		how = []string{backups.Restarted}
+		err = r.restart(ctx, stacks.Redis)
+	}
+	if err == nil {
+		err = r.script(ctx, backups.Loaded, nil)
+	}
+	if err == nil {
+		return nil
+	}
+
+	if r.script(context.WithoutCancel(ctx), backups.Drop, nil, how...) != nil {
+		return fmt.Errorf("%w; Redis has begun with the backup, or does when it starts within an hour: %s",
+			err, r.again())
+	}
+	return r.unchanged(ctx, fmt.Errorf("%w; nothing was replaced", err))
+}
+
+// script runs a script of package backups where Redis runs.
+func (r *restorer) script(ctx context.Context, text string, in io.Reader, words ...string) error {
 	p := r.keeper.platform
 	list, err := r.t.replicas(ctx, p, stacks.Redis)
 	if err != nil {
 		return err
 	}
-	part, ok := r.backup.Manifest.Part(archive.Redis)
-	if !ok {
-		return fmt.Errorf("%s has nothing of Redis", r.backup.Name)
-	}
-
-	script := func(ctx context.Context, text string, in io.Reader, sums ...string) error {
-		return streamed(ctx, p, list[0], in, io.Discard,
-			append([]string{"sh", "-c", text, "sh", r.dataDir()}, sums...)...)
-	}
-	err = r.backup.Part(archive.Redis, func(content io.Reader) error {
-		return script(ctx, backups.Receive, content, part.SHA256)
-	})
-	if err != nil {
-		return err
-	}
-
-	if err := r.finish(ctx, script, part.SHA256); err != nil {
-		if r.mine { // nothing is replaced
-			err = errors.Join(err, r.open(context.WithoutCancel(ctx)))
-		}
-		return err
-	}
-	if err := r.restart(ctx, stacks.Redis); err != nil {
-		return fmt.Errorf("%w; it begins with the backup when it starts within an hour: %s", err,
-			r.again())
-	}
-	return nil
+	return streamed(ctx, p, list[0], in, io.Discard,
+		append([]string{"sh", "-c", text, "sh", r.dataDir()}, words...)...)
 }
 
-// finish has Redis begin with the backup, of the SHA-256, when it starts again. From then on people see
-// the notice.
-func (r *restorer) finish(
-	ctx context.Context,
-	script func(ctx context.Context, text string, in io.Reader, sums ...string) error, sum string,
-) error {
-	notice, err := r.close(ctx)
-	var records []backups.Record
-	if err == nil {
-		if records, err = r.records(ctx); err != nil {
-			err = fmt.Errorf("read the audit, which is to go on: %w", err)
-		}
-	}
+// finish has Redis begin with the backup, of the SHA-256, when it starts again.
+func (r *restorer) finish(ctx context.Context, sum string) error {
+	records, err := r.records(ctx)
 	if err != nil {
-		return errors.Join(err, script(context.WithoutCancel(ctx), backups.Drop, nil))
+		return fmt.Errorf("read the audit, which is to go on: %w", err)
 	}
-
-	tail := backups.Tail(notice, records)
+	tail := backups.Tail(r.page, records)
 	of := sha256.Sum256(tail)
-	return script(ctx, backups.Finish, bytes.NewReader(tail), hex.EncodeToString(of[:]), sum)
+	return r.script(ctx, backups.Finish, bytes.NewReader(tail), hex.EncodeToString(of[:]), sum)
 }
 
 // restart restarts a service's containers, which then have what was put there.

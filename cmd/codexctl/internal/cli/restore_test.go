@@ -26,7 +26,7 @@ import (
 )
 
 // restoring is a platform on which a backup is restored. It notes what is done, and fails at what
-// begins with fails.
+// begins with a word of fails, of which a comma ends each.
 type restoring struct {
 	platform
 	holder running.Holder // who has the lock; the zero value is nobody
@@ -62,8 +62,10 @@ func (p *restoring) Replicas(_ context.Context, service string) ([]running.Repli
 
 func (p *restoring) note(what string) error {
 	*p.done = append(*p.done, what)
-	if p.fails != "" && strings.HasPrefix(what, p.fails) {
-		return errors.New("it broke")
+	for _, fails := range strings.Split(p.fails, ", ") {
+		if fails != "" && strings.HasPrefix(what, fails) {
+			return errors.New("it broke")
+		}
 	}
 	return nil
 }
@@ -108,7 +110,9 @@ func (p *restoring) Stream(
 	case command[0] == "sh" && command[2] == backups.Finish:
 		what = "finish in " + command[4]
 	case command[0] == "sh" && command[2] == backups.Drop:
-		what = "drop in " + command[4]
+		what = strings.Join(append([]string{"drop in"}, command[4:]...), " ")
+	case command[0] == "sh" && command[2] == backups.Loaded:
+		what = "loaded in " + command[4]
 	}
 	if s.In != nil {
 		b, err := io.ReadAll(s.In)
@@ -212,8 +216,8 @@ func TestRestore(t *testing.T) {
 	replay := "gate replay --by=" + operator() + " " + b.Name
 	part, _ := b.Manifest.Part(archive.Documents)
 	documents := "backup documents " + part.SHA256
-	want := []string{"backup create " + b.Name, "receive in /data", "close", "finish in /data",
-		"restart redis", documents, "restart knowledge", "restart gate", replay,
+	want := []string{"close", "backup create " + b.Name, "receive in /data", "finish in /data",
+		"restart redis", "loaded in /data", documents, "restart knowledge", "restart gate", replay,
 		"backup release " + b.Name, "open"}
 	if !slices.Equal(*p.done, want) {
 		t.Errorf("done is %q, want %q", *p.done, want)
@@ -248,17 +252,24 @@ func TestRestore(t *testing.T) {
 // TestRestoreFails ends where something fails, with what it was, and goes no further.
 func TestRestoreFails(t *testing.T) {
 	for fails, want := range map[string]struct {
-		says string
-		last string
+		says   string
+		last   string
+		closed bool // whether people still see the page
 	}{
-		"backup create":    {"so nothing was replaced", "backup create"},
-		"receive":          {"of Redis: it broke", "receive in /data"},
-		"audit days":       {"read the audit", "open"},
-		"finish":           {"of Redis: it broke", "open"},
-		"restart redis":    {"starts within an hour: run it again, with the name backup-20261126", "restart redis"},
-		"backup documents": {"already: run it again, with the name backup-20261126", "backup documents"},
-		"restart gate":     {"what was erased since the backup is there again", "restart gate"},
-		"gate replay":      {"what was erased since the backup is there again", "gate replay"},
+		"close":               {says: "put up the page of maintenance: it broke", last: "close"},
+		"backup create":       {says: "so nothing was replaced", last: "open"},
+		"receive":             {says: "of Redis: it broke; nothing was replaced", last: "open"},
+		"audit days":          {says: "read the audit", last: "open"},
+		"finish":              {says: "of Redis: it broke; nothing was replaced", last: "open"},
+		"restart redis":       {says: "of Redis: it broke; nothing was replaced", last: "open"},
+		"loaded":              {says: "of Redis: it broke; nothing was replaced", last: "open"},
+		"finish, drop":        {begins, "drop in /data", true},
+		"restart redis, drop": {begins, "drop in /data restarted", true},
+		"loaded, drop":        {begins, "drop in /data restarted", true},
+		"backup documents":    {"already: " + goesOn, "backup documents", true},
+		"restart gate":        {"what was erased since the backup is there again", "restart gate", true},
+		"gate replay":         {"what was erased since the backup is there again", "gate replay", true},
+		"restart redis, open": {"nothing was replaced\nall is restored", "open", true},
 	} {
 		a, p, _, on, stack, b := restored(t)
 		p.fails = fails
@@ -268,12 +279,24 @@ func TestRestoreFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want.says) || !strings.HasPrefix(last, want.last) {
 			t.Errorf("%s: %v after %q", fails, err, last)
 		}
-		if replaced := slices.Contains(*p.done, "restart redis"); replaced != (p.shown != nil) ||
-			replaced != strings.HasSuffix(err.Error(), "until `codexctl maintenance off prod`") {
-			t.Errorf("%s: %v, and people read %v", fails, err, p.shown)
+		if want.closed != strings.HasSuffix(err.Error(), "until `codexctl maintenance off prod`") {
+			t.Errorf("%s: %v", fails, err)
+		}
+		// What Redis may begin with later is dropped before people come in.
+		armed := slices.Contains(*p.done, "finish in /data")
+		dropped := slices.IndexFunc(*p.done, func(what string) bool {
+			return strings.HasPrefix(what, "drop in /data")
+		})
+		if open := slices.Index(*p.done, "open"); armed && open >= 0 && (dropped < 0 || dropped > open) {
+			t.Errorf("%s: done is %q", fails, *p.done)
 		}
 	}
 }
+
+const (
+	begins = "Redis has begun with the backup, or does when it starts within an hour: " + goesOn
+	goesOn = "run it again, with the name backup-20261126"
+)
 
 // TestRestoreRefresh: where it cannot be read what was erased meanwhile, it is said how to go on.
 func TestRestoreRefresh(t *testing.T) {
@@ -295,9 +318,9 @@ func TestRestoreRefresh(t *testing.T) {
 func TestRestoreNotice(t *testing.T) {
 	for _, tt := range []struct{ message, fails, last string }{
 		{"New disks.", "", "backup release"},
-		{"New disks.", "finish", "finish"},
+		{"New disks.", "finish", "drop"},
 		{restoreNotice, "", "open"},
-		{restoreNotice, "finish", "finish"},
+		{restoreNotice, "finish", "drop"},
 	} {
 		a, p, _, on, stack, b := restored(t)
 		p.fails, p.shown = tt.fails, &notice{Message: tt.message}
@@ -357,6 +380,9 @@ func TestRestoreRefused(t *testing.T) {
 		"has documents, and stack prod takes none": func(s *stacks.Stack, _ *restoreOptions) {
 			s.Services = slices.Delete(s.Services, 1, 2)
 		},
+		"take 5B of memory, and Redis of stack prod has 4": func(s *stacks.Stack, _ *restoreOptions) {
+			s.Service(stacks.Redis).Resources.Memory = 4
+		},
 		"has no Redis of its own": func(s *stacks.Stack, _ *restoreOptions) {
 			s.Services = slices.Delete(s.Services, 0, 1)
 		},
@@ -368,6 +394,20 @@ func TestRestoreRefused(t *testing.T) {
 		err := a.restoreBackup(t.Context(), on, stack, k, b, o)
 		if err == nil || !strings.Contains(err.Error(), want) || len(*p.done) > 0 {
 			t.Errorf("want %q, got %v after %q", want, err, *p.done)
+		}
+	}
+}
+
+// TestRestoreUnrecorded says what comes back where nobody signs in, before anything is done.
+func TestRestoreUnrecorded(t *testing.T) {
+	const warning = "what they deleted since the backup comes back"
+	for how, want := range map[string]bool{gateenv.Accounts: false, gateenv.None: true} {
+		a, p, said, on, stack, b := restored(t)
+		stack.Service(stacks.Gate).Contract = &gateenv.Config{SignIn: how}
+		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+		err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{})
+		if err == nil || len(*p.done) > 0 || strings.Contains(said.String(), warning) != want {
+			t.Errorf("sign-in %s: %v after %q, said %s", how, err, *p.done, said)
 		}
 	}
 }

@@ -186,6 +186,11 @@ func (a *App) asEarlier(
 	if err := readable(list, to); err != nil {
 		return target{}, err
 	}
+	if n := unrecorded(list, to); len(n) > 0 {
+		a.say("since %d another program than codexctl made it what it is (%s), which does not record the "+
+			"formats of data: look whether the images of %[1]d can read what was stored", to.Number,
+			strings.Join(n, ", "))
+	}
 
 	defaults, err := program.ReadConfigFrom(t.project.Root, t.file.Name, os.DevNull)
 	if err != nil {

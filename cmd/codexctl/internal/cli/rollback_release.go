@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
@@ -123,6 +124,17 @@ func readable(list []deploy.Update, to deploy.Update) error {
 	}
 
 	return errors.Join(errs...)
+}
+
+// unrecorded returns the numbers of the updates since the release that say nothing of what they
+// store: a plain `pulumi up` records neither images nor formats. The last one is first.
+func unrecorded(list []deploy.Update, to deploy.Update) (numbers []string) {
+	for _, u := range list {
+		if u.Kind == "update" && u.Release == nil && u.Number > to.Number {
+			numbers = append(numbers, strconv.Itoa(u.Number))
+		}
+	}
+	return numbers
 }
 
 // format returns that of the service's data in the release. Before there was a record all were of

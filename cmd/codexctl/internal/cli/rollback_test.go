@@ -171,6 +171,18 @@ func TestReadable(t *testing.T) {
 	}
 }
 
+// TestUnrecorded names what another program than codexctl has made since.
+func TestUnrecorded(t *testing.T) {
+	plain := func(number int) deploy.Update { return deploy.Update{Number: number, Kind: "update"} }
+	list := []deploy.Update{plain(7), {Number: 6, Kind: "refresh"}, plain(5),
+		made(4, "succeeded", "d"), made(3, "succeeded", "c"), plain(2), made(1, "succeeded", "a")}
+	for number, want := range map[int]string{1: "7 5 2", 3: "7 5", 4: "7 5"} {
+		if got := unrecorded(list, made(number, "succeeded", "x")); strings.Join(got, " ") != want {
+			t.Errorf("since %d: %q, want %s", number, got, want)
+		}
+	}
+}
+
 // TestEditsBack changes the plain settings of the project and nothing else.
 func TestEditsBack(t *testing.T) {
 	key := func(k string) string { return stacks.Project + ":" + k }

@@ -205,6 +205,31 @@ func (e *Engine) TagImage(ctx context.Context, ref, as string) error {
 	return nil
 }
 
+// UsedImages returns the IDs of the images of which the engine has containers, of whatever stack and
+// whether they run or not.
+func (e *Engine) UsedImages(ctx context.Context) (map[string]bool, error) {
+	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true})
+	if err != nil {
+		return nil, fmt.Errorf("engine: list containers: %w", err)
+	}
+
+	used := map[string]bool{}
+	for _, c := range list.Items {
+		used[c.ImageID] = true
+	}
+	return used, nil
+}
+
+// RemoveImage takes the name from an image, and removes it if it has no other. The engine refuses to
+// remove one of which it has a container.
+func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
+	_, err := e.api.ImageRemove(ctx, ref, client.ImageRemoveOptions{PruneChildren: true})
+	if err != nil && !cerrdefs.IsNotFound(err) {
+		return fmt.Errorf("engine: image %s: %w", ref, err)
+	}
+	return nil
+}
+
 // PullImage pulls an image from its registry.
 func (e *Engine) PullImage(ctx context.Context, ref string) error {
 	r, err := e.api.ImagePull(ctx, ref, client.ImagePullOptions{})

@@ -196,8 +196,10 @@ func (j *Job) List(ctx context.Context) ([]Backup, error) {
 	}
 
 	list := []Backup{}
-	for f, s := range j.whole(ctx, files) {
-		list = append(list, Backup{f.stem, s})
+	for f, r := range j.readings(ctx, files) {
+		if r.err == nil {
+			list = append(list, Backup{f.stem, r.Summary})
+		}
 	}
 	return list, ctx.Err()
 }
@@ -209,8 +211,10 @@ func (j *Job) Last(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	for f := range j.whole(ctx, slices.DeleteFunc(files, j.future)) {
-		return f.at, nil
+	for f, r := range j.readings(ctx, slices.DeleteFunc(files, j.future)) {
+		if r.err == nil {
+			return f.at, nil
+		}
 	}
 	return time.Time{}, ctx.Err()
 }
@@ -221,6 +225,10 @@ func (j *Job) future(f file) bool { return f.at.After(j.Now().Add(Overlap)) }
 // maxSummary bounds a summary in bytes.
 const maxSummary = 64 << 10
 
+// errDamaged reports that what was read of a backup is not what was written. Any other error says
+// nothing of the backup: it could not be read, this time or from here.
+var errDamaged = errors.New("it is damaged")
+
 func (j *Job) summary(ctx context.Context, name string) (s archive.Summary, err error) {
 	f, err := j.Depot.Open(ctx, archive.SummaryFile(name))
 	if err != nil {
@@ -229,11 +237,11 @@ func (j *Job) summary(ctx context.Context, name string) (s archive.Summary, err 
 	defer f.Close()
 
 	b, err := io.ReadAll(io.LimitReader(f, maxSummary))
-	if err == nil {
-		err = json.Unmarshal(b, &s)
-	}
 	if err != nil {
 		return s, fmt.Errorf("its summary: %w", err)
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("its summary: %w: %w", errDamaged, err)
 	}
 	return s, nil
 }
@@ -281,10 +289,16 @@ func pairs(files []file) (sums []file, sizes map[string]int64) {
 	}), sizes
 }
 
-// whole returns the summaries of the backups that have both of their files, in the files' order. A
-// summary that cannot be read, or an archive of another size than it says, is none.
-func (j *Job) whole(ctx context.Context, files []file) iter.Seq2[file, archive.Summary] {
-	return func(yield func(file, archive.Summary) bool) {
+// reading is what is known of a backup that has both of its files.
+type reading struct {
+	archive.Summary
+	err error // why the summary could not be read, which does not mean that the backup is damaged
+}
+
+// readings returns what is known of the backups that have both of their files, in the files' order. One
+// whose summary is no JSON, or whose archive has another size than that says, is none.
+func (j *Job) readings(ctx context.Context, files []file) iter.Seq2[file, reading] {
+	return func(yield func(file, reading) bool) {
 		sums, sizes := pairs(files)
 		for _, f := range sums {
 			s, err := j.summary(ctx, f.stem)
@@ -295,13 +309,17 @@ func (j *Job) whole(ctx context.Context, files []file) iter.Seq2[file, archive.S
 				continue // it has just been dropped
 			}
 			if size := sizes[f.stem]; err == nil && size != s.Bytes {
-				err = fmt.Errorf("its file has %d bytes, and was written with %d", size, s.Bytes)
+				err = fmt.Errorf("%w: its file has %d bytes, and was written with %d", errDamaged, size,
+					s.Bytes)
 			}
-			if err != nil {
+			if errors.Is(err, errDamaged) {
 				j.Log.WarnContext(ctx, "a backup is damaged", "name", f.stem, "error", err)
 				continue
 			}
-			if !yield(f, s) {
+			if err != nil {
+				j.Log.WarnContext(ctx, "a backup cannot be read", "name", f.stem, "error", err)
+			}
+			if !yield(f, reading{s, err}) {
 				return
 			}
 		}
@@ -321,7 +339,7 @@ func (j *Job) Clean(ctx context.Context) error {
 }
 
 // Prune drops what need not be kept, and does Clean. Backups that are held stay, and so do those of
-// the future, which take no other's place.
+// the future, which take no other's place. It drops nothing while one cannot be read.
 func (j *Job) Prune(ctx context.Context) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -339,13 +357,23 @@ func (j *Job) prune(ctx context.Context) error {
 	}
 
 	var all []file
+	var unread []error
 	there := map[string]bool{}
-	for f := range j.whole(ctx, files) {
+	for f, r := range j.readings(ctx, files) {
 		all = append(all, f)
 		there[f.stem] = true
+		if r.err != nil {
+			unread = append(unread, fmt.Errorf("%s: %w", f.stem, r.err))
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+
+	// What a backup that cannot be read is good for nobody knows, nor what it needs of the others.
+	if len(unread) > 0 {
+		return fmt.Errorf("nothing is dropped while a backup cannot be read: let the service read its "+
+			"files, or remove both: %w", errors.Join(unread...))
 	}
 
 	all = slices.DeleteFunc(all, j.future)
@@ -375,15 +403,18 @@ func (j *Job) prune(ctx context.Context) error {
 
 // pruneOthers drops what no backup since the oldest one needs: erasures of before it, and states but
 // for the last one of before it. A backup that is damaged stays as long as one of before it, as
-// somebody may want what is left of it. there are the backups that were whole, and held those that
-// were held.
+// somebody may want what is left of it, and while it is held. there are the backups that were whole,
+// and held those that are held.
 func (j *Job) pruneOthers(
 	ctx context.Context, files []file, there, held map[string]bool, oldest time.Time,
 ) error {
-	sums, _ := pairs(files)
 	damaged := map[string]bool{}
+	sums, _ := pairs(files)
 	for _, f := range sums {
 		damaged[f.stem] = !there[f.stem]
+		if damaged[f.stem] && held[f.stem] && f.at.Before(oldest) {
+			oldest = f.at
+		}
 	}
 
 	stateKept := false
@@ -392,14 +423,15 @@ func (j *Job) pruneOthers(
 		drop := false
 		switch f.kind {
 		case archive.Sealed, archive.Sum:
-			drop = !there[f.stem] && j.Now().Sub(f.at) > halfMade && (before || !damaged[f.stem])
+			drop = !there[f.stem] && !held[f.stem] && j.Now().Sub(f.at) > halfMade &&
+				(before || !damaged[f.stem])
 		case archive.Gone:
 			drop = f.at.Before(oldest.Add(-Overlap))
 		case archive.Settings:
 			drop = before && stateKept
 			stateKept = stateKept || before
 		case archive.Hold:
-			drop = !held[f.stem] || !there[f.stem]
+			drop = !held[f.stem] || !there[f.stem] && !damaged[f.stem]
 		}
 		if !drop {
 			continue

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"filippo.io/age"
@@ -443,6 +444,106 @@ func TestDamaged(t *testing.T) {
 			t.Errorf("in the end there are %q", got)
 		}
 	})
+}
+
+// TestDamagedHeld: a damaged backup that is held stays, with what was erased since it, until it is
+// released.
+func TestDamagedHeld(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		ctx := t.Context()
+		name := b.create(t)
+		erasures := archive.ErasuresFile(b.now.Add(time.Hour))
+		if err := errors.Join(
+			b.Depot.Create(ctx, archive.SummaryFile(name), strings.NewReader("{")),
+			b.Depot.Create(ctx, erasures, strings.NewReader("x")), b.Hold(ctx, name)); err != nil {
+			t.Fatal(err)
+		}
+		files := []string{archive.File(name), archive.SummaryFile(name), archive.HoldFile(name), erasures}
+		next := func(want bool) {
+			t.Helper()
+			for range 3 {
+				b.now = b.now.Add(25 * time.Hour)
+				b.create(t)
+			}
+			for _, file := range files {
+				if got := b.names(t); slices.Contains(got, file) != want {
+					t.Errorf("%s is there: %t", file, !want)
+				}
+			}
+		}
+
+		next(true)
+		if err := b.Release(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+		next(false)
+	})
+}
+
+// deaf is a depot in which a file cannot be read: it cannot be opened, or not to its end.
+type deaf struct {
+	depot.Depot
+	name  string
+	opens bool
+}
+
+var errDeaf = errors.New("input/output error")
+
+func (d *deaf) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	switch {
+	case name != d.name:
+		return d.Depot.Open(ctx, name)
+	case d.opens:
+		return io.NopCloser(io.MultiReader(strings.NewReader("{"), iotest.ErrReader(errDeaf))), nil
+	}
+	return nil, errDeaf
+}
+
+// TestUnreadable: while the summary of a backup cannot be read nothing is dropped, neither that backup
+// nor what it needs, and backups are made. It is one again when it can be read.
+func TestUnreadable(t *testing.T) {
+	for _, opens := range []bool{false, true} {
+		d := &deaf{Depot: depottest.Directory(t), opens: opens}
+		b := newBench(t, d)
+		old := b.create(t)
+		erasures := archive.ErasuresFile(b.now)
+		err := errors.Join(b.PutState(t.Context(), archive.State{Deployment: json.RawMessage("{}")}),
+			d.Create(t.Context(), erasures, strings.NewReader("x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := b.names(t)
+
+		d.name = archive.SummaryFile(old)
+		for range 4 { // more than the rule keeps
+			b.now = b.now.Add(25 * time.Hour)
+			name, _, err := b.Create(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept = append(kept, archive.File(name), archive.SummaryFile(name))
+			err = b.Prune(t.Context())
+			if !errors.Is(err, errDeaf) || !strings.Contains(err.Error(), old) {
+				t.Errorf("got %v", err)
+			}
+		}
+		slices.Sort(kept)
+		if got := b.names(t); !slices.Equal(got, kept) {
+			t.Errorf("left are\n%s, want\n%s", strings.Join(got, "\n"), strings.Join(kept, "\n"))
+		}
+		last, err := b.Last(t.Context())
+		if list, _ := b.List(t.Context()); err != nil || !last.Equal(b.now) || len(list) != 4 {
+			t.Errorf("listed are %d, the last of %s, %v", len(list), last, err)
+		}
+
+		d.name = ""
+		if err := b.Prune(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if list, err := b.List(t.Context()); err != nil || len(list) != 2 {
+			t.Errorf("in the end there are %d, %v", len(list), err)
+		}
+	}
 }
 
 // late is a depot that reports an error of a summary that it has stored all the same.

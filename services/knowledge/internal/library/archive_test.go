@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backup/archive"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/library"
 )
 
@@ -73,6 +75,30 @@ func TestArchive(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "restored")); err == nil {
 		t.Error("what was restored is still there")
+	}
+}
+
+// TestRestoreReleases restores archives of documents that earlier releases have made: that of the
+// version of backups' data (services/backup/archive) and of the one before.
+func TestRestoreReleases(t *testing.T) {
+	for data := max(1, archive.Data-1); data <= archive.Data; data++ {
+		b, err := os.ReadFile(fmt.Sprintf("testdata/documents-%d.tar", data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		l := open(t, dir, nil)
+		n, err := l.Restore(t.Context(), bytes.NewReader(b), sum(b))
+		if err := errors.Join(err, l.Close()); n != 2 || err != nil {
+			t.Fatalf("version %d: %d documents, %v", data, n, err)
+		}
+		l = open(t, dir, nil)
+		if got := names(t, l, "a") + " " + names(t, l, "b"); got != "fire.txt water.txt" {
+			t.Errorf("version %d: there is %s", data, got)
+		}
+		if found := texts(t, l, "stairs", library.Both, "a", "b"); len(found) != 1 {
+			t.Errorf("version %d: found are %q", data, found)
+		}
 	}
 }
 
