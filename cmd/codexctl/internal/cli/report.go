@@ -35,6 +35,9 @@ type report struct {
 	// Unready lists the services that the backend cannot use.
 	Unready []status.Service `json:"unready,omitempty"`
 
+	// Notes lists the services that work and have something to tell, such as that memory runs out.
+	Notes []status.Service `json:"notes,omitempty"`
+
 	// OneOffs are what `codexctl run` runs.
 	OneOffs []running.OneOff `json:"oneOffs,omitempty"`
 
@@ -154,8 +157,11 @@ func (r *report) setModel(s *status.Status, digest string) {
 
 	r.Model, r.Drift = &s.Model, drift(s.Model, digest)
 	for _, svc := range s.Services {
-		if svc.Status != status.Ready {
+		switch {
+		case svc.Status != status.Ready:
 			r.Unready = append(r.Unready, svc)
+		case svc.Detail != "":
+			r.Notes = append(r.Notes, svc)
 		}
 	}
 }
@@ -229,6 +235,10 @@ func (r *report) print(out *console.Console) {
 		out.Printf("not ready: %s",
 			console.Cut(strings.TrimSpace(s.Name+": "+s.Status+" "+console.Plain(s.Detail)),
 				out.Width()-11))
+	}
+
+	for _, s := range r.Notes {
+		out.Hanging("note       ", s.Name+": "+console.Plain(s.Detail))
 	}
 
 	if n := r.Maintenance; n != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,6 +47,19 @@ func TestRedisIsFull(t *testing.T) {
 	if i.want(http.StatusOK, &status, http.MethodGet, "/api/status", nil,
 		nil); status.Services[1].Status != backendapi.StatusReady {
 		t.Errorf("%+v", status.Services[1])
+	}
+
+	used, err := strconv.ParseFloat(c.InfoMap(t.Context(), "memory").Val()["Memory"]["used_memory"], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ConfigSet(t.Context(), "maxmemory", fmt.Sprint(int(used/0.9))).Err(); err != nil {
+		t.Fatal(err)
+	}
+	i.want(http.StatusOK, &status, http.MethodGet, "/api/status", nil, nil)
+	if s := status.Services[1]; s.Status != backendapi.StatusReady ||
+		!regexp.MustCompile(`^Redis uses (8[5-9]|9[0-5]) % of its memory`).MatchString(s.Detail) {
+		t.Errorf("nearly full: %+v", s)
 	}
 
 	if err := c.ConfigSet(t.Context(), "maxmemory", "1mb").Err(); err != nil {

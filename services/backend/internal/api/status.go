@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -95,6 +96,9 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*body[backendapi.Status]
 	return &body[backendapi.Status]{out}, nil
 }
 
+// nearlyFull is how much of its memory Redis uses when it is time to give it more.
+const nearlyFull = 0.8
+
 func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 	s, start := backendapi.ServiceStatus{Name: "redis", Status: backendapi.StatusReady}, time.Now()
 	if err := a.Store.Check(ctx); err != nil {
@@ -105,6 +109,9 @@ func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 		s.Status = backendapi.StatusDegraded
 		s.Detail = "Redis has reached its maxmemory: nothing new is stored. Delete conversations, " +
 			"or give it more memory; what is there can be read."
+	} else if used := a.Store.Used(ctx); used >= nearlyFull {
+		s.Detail = fmt.Sprintf("Redis uses %.0f %% of its memory, and takes nothing new when it is "+
+			"full: give it more, or keep conversations or the audit for a shorter time.", 100*used)
 	}
 
 	s.LatencyMS = wire.Milliseconds(time.Since(start))

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -80,6 +81,24 @@ func tooOld(info string) string {
 	}
 
 	return ""
+}
+
+// Used returns how much of its memory Redis uses, of maxmemory: 1 is all. Of a Cluster it is the
+// master's that uses the most. It is 0 where there is no maxmemory, or nothing is known of it.
+func (s *Store) Used(ctx context.Context) (most float64) {
+	var mu sync.Mutex
+	_ = s.eachMaster(ctx, func(ctx context.Context, c redis.UniversalClient) error {
+		info := c.InfoMap(ctx, "memory").Val()["Memory"] // empty for a user that may not ask
+		used, _ := strconv.ParseFloat(info["used_memory"], 64)
+		bound, _ := strconv.ParseFloat(info["maxmemory"], 64)
+		if bound > 0 {
+			mu.Lock()
+			defer mu.Unlock()
+			most = max(most, used/bound)
+		}
+		return nil
+	})
+	return most
 }
 
 // explain returns an error of a connection or a command with what to do about it.
