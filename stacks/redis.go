@@ -200,11 +200,15 @@ func (s *Stack) finishRedis() error {
 
 	for i := range r.Files {
 		r.Files[i].Content = strings.ReplaceAll(r.Files[i].Content, "${maxmemory}",
-			fmt.Sprint(int64(r.Resources.Memory)/4*3))
+			fmt.Sprint(MaxMemory(r.Resources.Memory)))
 	}
 
 	return err
 }
+
+// MaxMemory returns how many bytes Redis may use for data, of so much memory: it takes nothing new
+// beyond. The rest is for what else it needs, such as copies while it writes its file anew.
+func MaxMemory(memory Bytes) int64 { return int64(memory) / 4 * 3 }
 
 // aclOf returns the configuration of the users of the stack's services.
 func (s *Stack) aclOf(password func(service string) string) (string, error) {

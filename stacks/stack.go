@@ -75,8 +75,8 @@ type Stack struct {
 
 	// Safeguarded stacks are for what is about patients. The policy holds them to sign-in, the end
 	// of sessions and conversations, the audit, TLS inside, evals and no way out, and programs get
-	// no answers without the prompt of their model. The overlay says so, and no setting takes it
-	// back: another Domain changes what people see, and not what they write.
+	// no answers without the prompt of their model. The overlay says so, or the domain, and no
+	// setting takes it back: another Domain changes what people see, and not what they write.
 	Safeguarded bool
 
 	// Networks, Volumes and Secrets are referred to by name from Services.

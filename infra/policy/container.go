@@ -183,7 +183,7 @@ var containerRules = []Rule{{
 
 // series is a tag of a series of releases, such as 8, v2.11 or 1.26-bookworm, which means the next one
 // of them when that is there. A longer number is a date, or what an image is built from.
-var series = regexp.MustCompile(`^v?\d{1,4}(\.\d{1,4})?(-[a-z]+)?$`)
+var series = regexp.MustCompile(`^v?\d{1,4}(\.\d{1,4})?(-[a-z][a-z0-9.-]*)?$`)
 
 // pinned reports whether the reference has a digest, or a tag that does not move by its nature.
 func pinned(ref string) bool {

@@ -78,6 +78,10 @@ func TestFindings(t *testing.T) {
 			"pinned-image", workload.Container{Image: "r:v2.11-alpine"},
 			[]string{`runs the image "r:v2.11-alpine"` + changes},
 		},
+		"a series of a system's release": {
+			"pinned-image", workload.Container{Image: "r:8-alpine3.22"},
+			[]string{`runs the image "r:8-alpine3.22"` + changes},
+		},
 		"a tag":               {"pinned-image", workload.Container{Image: "h:5/r:8.2.1"}, nil},
 		"a tag of a system":   {"pinned-image", workload.Container{Image: "r:8.2.1-bookworm"}, nil},
 		"a date":              {"pinned-image", workload.Container{Image: "r:20261127"}, nil},

@@ -112,7 +112,19 @@ func newSite(t *testing.T, records contract.Auditing) *site {
 	}
 
 	s.url = s.service(s.gate, s.env)
-	return s
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get(s.url + "/ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the gate is not ready: %s", resp.Status)
+		}
+	}
 }
 
 // user runs `gate user` and returns what it says.

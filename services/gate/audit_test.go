@@ -301,6 +301,10 @@ func TestAuditAccess(t *testing.T) {
 				t.Errorf("a member: %s", resp.Status)
 			}
 		}
+		resp, _ := bob.post("/account/users", "act", "invite", "name", "ada")
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("a member who invites: %s", resp.Status)
+		}
 		if resp, _ := get(t, town.base+"/v1/models", "Authorization", "Bearer "+key,
 			"X-Forwarded-For", "192.0.2.9"); resp.StatusCode != http.StatusForbidden {
 			t.Errorf("without the scope: %s", resp.Status)
@@ -342,6 +346,7 @@ func TestAuditAccess(t *testing.T) {
 	}
 	want := []string{
 		"GET /account/users, not an admin, false",
+		"POST /account/users, not an admin, false",
 		"GET /v1/models, no scope models, true",
 		"GET /v1/models, expired, true",
 	}

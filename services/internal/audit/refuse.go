@@ -24,8 +24,9 @@ type refusals struct {
 
 // access is what counts as the same.
 type access struct {
-	action             auditlog.Action
-	actor, object, why string
+	action        auditlog.Action
+	actor, object string
+	route, why    string
 }
 
 // first reports whether the refusal was not recorded in the last hour, and remembers it.
@@ -45,13 +46,14 @@ func (r *refusals) first(what access, now time.Time) bool {
 
 // Refuse is Note of an act that somebody who is known was refused, of which the person can cause
 // many. The same is recorded once in an hour by a process: of one actor and one object, for one
-// "why" of the Detail.
+// "route" and "why" of the Detail.
 func (r *Recorder) Refuse(ctx context.Context, what auditlog.Record) {
 	if r == nil {
 		return
 	}
 	same := access{
-		action: what.Action, actor: what.Actor, object: what.Object, why: what.Detail["why"],
+		action: what.Action, actor: what.Actor, object: what.Object,
+		route: what.Detail["route"], why: what.Detail["why"],
 	}
 	if r.refusals.first(same, time.Now()) {
 		r.Note(ctx, what, auditlog.Refused)

@@ -18,9 +18,10 @@ func TestRefusals(t *testing.T) {
 	}{
 		{ada, now, true},
 		{ada, now.Add(refusalPause - time.Second), false},
-		{access{"access", "ada", "key:1", "expired"}, now, true},
-		{access{"access", "ada", "", "not an admin"}, now, true},
-		{access{"access", "bob", "", "expired"}, now, true},
+		{access{"access", "ada", "key:1", "", "expired"}, now, true},
+		{access{"access", "ada", "", "GET /a", "not an admin"}, now, true},
+		{access{"access", "ada", "", "POST /a", "not an admin"}, now, true},
+		{access{"access", "bob", "", "", "expired"}, now, true},
 		{ada, now.Add(refusalPause), true},
 		{ada, now.Add(refusalPause + time.Second), false},
 	} {

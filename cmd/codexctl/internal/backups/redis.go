@@ -72,7 +72,8 @@ rm -rf restoring
 if [ -d restored ]; then
 	mv restored restoring # whole, or a start has taken it meanwhile
 	rm -rf restoring
-elif [ -d taken ] || [ -d former ] || [ -d loaded ] || [ "${2-}" = ` + Restarted + ` ] && [ ! -d refused ]; then
+elif [ -d taken ] || [ -d former ] || [ -d loaded ] ||
+	{ [ "${2-}" = ` + Restarted + ` ] && [ ! -d refused ]; }; then
 	echo "Redis has begun with it" >&2
 	exit 1
 fi
@@ -90,18 +91,18 @@ tries=0
 until [ -d loaded ]; do
 	if [ -d refused ]; then
 		echo "Redis ended while it loaded the backup, and has begun with what it had before; its log" \
-			"says why. A backup needs as much memory as Redis had when it was made" >&2
+			"says why. A backup needs as much memory as Redis used when it was made" >&2
 		exit 1
 	fi
 	tries=$((tries + 1))
 	if [ "$tries" -gt 60 ]; then
-		echo "nothing says that the backup is loaded, which start.sh of this release does: was the" \
-			"stack made by an earlier one?" >&2
+		echo "nothing says that the backup is loaded, which start.sh of this release does: if an earlier" \
+			"one made the stack, run codexctl up before you run this again" >&2
 		exit 1
 	fi
 	sleep 1
 done
-rm -rf loaded
+rm -rf loaded || : # start.sh empties it, too
 `
 
 // endSessions has everybody sign in again: who was signed out since must not be signed in.
@@ -136,7 +137,8 @@ const (
 type Record struct{ Day, Line string }
 
 // Tail returns the commands that Redis runs after it has read a backup, before it answers anybody.
-// They put up the notice of maintenance, as JSON; end the sessions; drop the invitations and the codes
+// They put up the notice of maintenance, as JSON; end the sessions; drop the groups that people of a
+// provider had, by which their keys count until they sign in again; drop the invitations and the codes
 // for new passwords, which may have been used or taken back since; and add the records of the audit
 // that came after it. records are those of the stack that runs, from one that is in the backup on.
 // Where they do not go on with the backup's, none is added.
@@ -144,7 +146,8 @@ func Tail(notice string, records []Record) []byte {
 	var b bytes.Buffer
 	command(&b, "SELECT", "0")
 	command(&b, "SET", maintenance, notice)
-	command(&b, "EVAL", endSessions, "0", "gate:session:*", "gate:sessions:*", "gate:sids:*")
+	command(&b, "EVAL", endSessions, "0", "gate:session:*", "gate:sessions:*", "gate:sids:*",
+		"gate:groups:*")
 	command(&b, "DEL", invitations)
 	for _, r := range records {
 		command(&b, "EVAL", goOn, "3", auditDays, auditDay+r.Day, auditMark, r.Line, r.Day)

@@ -171,6 +171,7 @@ func dump(t *testing.T, records []Record) []byte {
 		c.Set(t.Context(), "gate:accounts", "ada", 0).Err(),
 		c.Set(t.Context(), "gate:session:abc", "signed in", time.Hour).Err(),
 		c.SAdd(t.Context(), "gate:sessions:ada", "abc").Err(),
+		c.Set(t.Context(), "gate:groups:ada", `["team"]`, time.Hour).Err(),
 		c.HSet(t.Context(), "gate:invitations", "bob", "a code that was used since").Err(),
 		c.Set(t.Context(), "gate:maintenance", "of the backup", 0).Err(),
 		c.Save(t.Context()).Err(),
@@ -227,7 +228,7 @@ func TestRestoreRedis(t *testing.T) {
 		if got["conversation:1"] != "of the backup" || got["gate:accounts"] != "ada" ||
 			got["gate:maintenance"] != `{"message":"Back soon."}` ||
 			got["conversation:2"]+got["gate:session:abc"]+got[auditMark] != "" ||
-			c.Exists(t.Context(), "gate:sessions:ada", "gate:invitations").Val() != 0 {
+			c.Exists(t.Context(), "gate:sessions:ada", "gate:invitations", "gate:groups:ada").Val() != 0 {
 			t.Errorf("it has %q", got)
 		}
 		if !slices.Equal(recorded(t, c), all) {

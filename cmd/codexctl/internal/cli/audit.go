@@ -233,8 +233,7 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 		case auditlog.Command:
 			about = strings.TrimSpace(r.Detail["service"] + " " + r.Detail["program"] + " " +
 				r.Detail["code"])
-		}
-		if r.Action == auditlog.Access {
+		case auditlog.Access:
 			about = strings.TrimSpace(about + " " + r.Detail["route"] + ": " + r.Detail["why"])
 		}
 		if why := r.Detail["reason"]; why != "" {

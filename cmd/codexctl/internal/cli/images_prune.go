@@ -107,13 +107,17 @@ func (a *App) pruneImages(ctx context.Context, name string, keep int, yes bool) 
 	if !yes && !a.typed(fmt.Sprintf("Remove these %d images? Type yes: ", len(gone)), "yes") {
 		return errors.New("nothing was removed")
 	}
+	removed := 0
+	var errs []error
 	for _, ref := range gone {
 		if err := eng.RemoveImage(ctx, ref); err != nil {
-			return err
+			errs = append(errs, err)
+			continue
 		}
+		removed++
 	}
-	a.say("images removed: %d", len(gone))
-	return nil
+	a.say("images removed: %d", removed)
+	return errors.Join(errs...)
 }
 
 // histories returns the updates of the stack, and those of each stack of the project that has been

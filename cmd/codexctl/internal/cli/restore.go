@@ -27,10 +27,13 @@ type restoreOptions struct {
 	identity, from string
 	yes, noBackup  bool
 	timeout        time.Duration
+
+	// settle is the time between the notice and the backup of what the stack has.
+	settle time.Duration
 }
 
 func (a *App) restoreCommand() *cobra.Command {
-	var o restoreOptions
+	o := restoreOptions{settle: gatesLook}
 	c := &cobra.Command{
 		Use:   "restore STACK [BACKUP] --identity FILE",
 		Short: "Put a backup into the place of what a stack has stored",
@@ -152,16 +155,26 @@ func (r *restorer) put(ctx context.Context) (err error) {
 		return err
 	}
 	r.keeper.release(ctx, r.staying()...)
-	return r.open(ctx)
+	if err := r.open(ctx); err != nil {
+		return fmt.Errorf("all is restored, but %w", err)
+	}
+	return nil
 }
 
 // unchanged returns the error of a restore that has replaced nothing, and lets people in if this has
 // kept them out.
 func (r *restorer) unchanged(ctx context.Context, err error) error {
 	if r.mine {
-		err = errors.Join(err, r.open(context.WithoutCancel(ctx)))
+		ctx, cancel := afterwards(ctx)
+		defer cancel()
+		err = errors.Join(err, r.open(ctx))
 	}
 	return err
+}
+
+// afterwards returns a context for what is put right after a restore that was cut off.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 }
 
 // backUp backs up what the stack has. The backup that is restored stays, also where the rule has no
@@ -169,6 +182,13 @@ func (r *restorer) unchanged(ctx context.Context, err error) error {
 func (r *restorer) backUp(ctx context.Context) error {
 	if r.o.noBackup {
 		return nil
+	}
+	if r.mine { // what is sent until each gate shows the page is to be in it
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(r.o.settle):
+		}
 	}
 	before, err := r.keeper.create(ctx, r.staying()...)
 	if err != nil {
@@ -181,6 +201,9 @@ func (r *restorer) backUp(ctx context.Context) error {
 
 // restoreNotice is what people read during a restore. By it another one knows it again.
 const restoreNotice = "What this site has stored is being restored. It will be back soon."
+
+// gatesLook is longer than a gate takes to see that there is a notice: it looks once a second.
+const gatesLook = 2 * time.Second
 
 // close puts up a notice, unless an operator has done so, and notes it as Redis has it: a restore
 // replaces it with all else, and the gates are to show it until the end.
@@ -213,7 +236,7 @@ func (r *restorer) open(ctx context.Context) error {
 		return nil
 	}
 	if err := r.maintenance(ctx, "off", operator()); err != nil {
-		return fmt.Errorf("all is restored, but the page of maintenance stays: %w", err)
+		return fmt.Errorf("the page of maintenance stays: %w", err)
 	}
 	r.closed = false
 	return nil
@@ -269,10 +292,18 @@ func (r *restorer) fits() error {
 	}
 
 	memory := r.stack.Service(stacks.Redis).Resources.Memory
-	if memory != 0 && needs > int64(memory) {
-		return fmt.Errorf("the data of Redis in %s take %s of memory, and Redis of stack %s has %s: set "+
-			"%s:services.redis.memory as it was, then `codexctl up %s`", r.backup.Name,
-			console.Size(needs), r.t.file.Name, memory, stacks.Project, r.t.name)
+	if memory == 0 {
+		return nil
+	}
+	said := fmt.Sprintf("the data of Redis in %s take %s of memory, and Redis of stack %s has %s",
+		r.backup.Name, console.Size(needs), r.t.file.Name, memory)
+	switch {
+	case needs > int64(memory):
+		return fmt.Errorf("%s: set %s:services.redis.memory as it was, then `codexctl up %s`", said,
+			stacks.Project, r.t.name)
+	case needs > stacks.MaxMemory(memory):
+		r.say("%s, of which data may take %s: it may take nothing new then", said,
+			console.Size(stacks.MaxMemory(memory)))
 	}
 	return nil
 }
@@ -340,7 +371,9 @@ func (r *restorer) putRedis(ctx context.Context) error {
 		return nil
 	}
 
-	if r.script(context.WithoutCancel(ctx), backups.Drop, nil, how...) != nil {
+	after, cancel := afterwards(ctx)
+	defer cancel()
+	if r.script(after, backups.Drop, nil, how...) != nil {
 		return fmt.Errorf("%w; Redis has begun with the backup, or does when it starts within an hour: %s",
 			err, r.again())
 	}

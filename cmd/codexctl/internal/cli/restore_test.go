@@ -269,7 +269,7 @@ func TestRestoreFails(t *testing.T) {
 		"backup documents":    {"already: " + goesOn, "backup documents", true},
 		"restart gate":        {"what was erased since the backup is there again", "restart gate", true},
 		"gate replay":         {"what was erased since the backup is there again", "gate replay", true},
-		"restart redis, open": {"nothing was replaced\nall is restored", "open", true},
+		"restart redis, open": {"nothing was replaced\nthe page of maintenance stays", "open", true},
 	} {
 		a, p, _, on, stack, b := restored(t)
 		p.fails = fails

@@ -130,14 +130,7 @@ func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 		return
 	}
 
-	var secret string
-	if len(p.Groups) > 0 { // of a session from before groups were stored
-		err = x.keys.store.AddGroups(r.Context(), p.ID, p.Groups)
-	}
-	if err == nil {
-		secret, err = x.keys.Make(r.Context(), p.ID, form.Name, scopes, expires)
-	}
-
+	secret, err := x.keys.Make(r.Context(), p.ID, form.Name, scopes, expires)
 	switch {
 	case act == nil:
 	case err == nil:

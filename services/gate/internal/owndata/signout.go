@@ -26,8 +26,7 @@ func (d *Data) SignOut(
 		return 0, 0, err
 	}
 
-	// The restore of a backup does again what is recorded as a revocation. Sessions that come back
-	// with one end in time.
+	// The restore of a backup does again what is recorded as a revocation, and ends all sessions.
 	for _, part := range []struct {
 		action auditlog.Action
 		found  int

@@ -53,8 +53,11 @@ func (k *kept) FindCtx(ctx context.Context, ref string) ([]byte, bool, error) {
 	}
 
 	s, err := read(ref, value)
-	if err != nil || !time.Now().Before(s.Deadline) {
+	if err != nil {
 		return nil, false, err
+	}
+	if s.Deadline = k.m.end(s); !time.Now().Before(s.Deadline) {
+		return nil, false, nil
 	}
 
 	b, err := json.Marshal(s)
@@ -229,8 +232,10 @@ func (m *Manager) list(ctx context.Context, index string) ([]Shown, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sessions: %w", err)
 		}
-		if time.Now().Before(s.Deadline) {
-			all = append(all, Shown{Session: s, Seen: time.Now().Add(left - m.idle)})
+		s.Deadline = m.end(s)
+		if now := time.Now(); now.Before(s.Deadline) {
+			seen := now.Add(min(left-m.idle, 0)) // more is left of a longer time than there is now
+			all = append(all, Shown{Session: s, Seen: seen})
 		}
 	}
 

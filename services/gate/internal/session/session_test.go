@@ -201,6 +201,29 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// TestShorterLife ends a session that began when they had a longer life.
+func TestShorterLife(t *testing.T) {
+	url := redistest.Start(t).URL
+	before := manager(t, url, 2*time.Hour, 24*time.Hour)
+	c := signIn(t, before, request("/"), ada)
+	time.Sleep(20 * time.Millisecond)
+
+	m := manager(t, url, time.Hour, time.Hour)
+	s, err := m.Find(request("/", c))
+	if err != nil || !s.Deadline.Equal(s.Since.Add(time.Hour)) {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	all, err := m.List(t.Context(), s.ID)
+	if err != nil || len(all) != 1 || all[0].Seen.After(time.Now()) {
+		t.Errorf("%+v, %v", all, err)
+	}
+
+	m = manager(t, url, time.Millisecond, 10*time.Millisecond)
+	if _, err := m.Find(request("/", c)); !errors.Is(err, session.ErrNone) {
+		t.Errorf("after a life that is shorter now: %v", err)
+	}
+}
+
 func TestEnd(t *testing.T) {
 	m := manager(t, redistest.Start(t).URL, time.Hour, 24*time.Hour)
 	eve := session.Who{Issuer: "accounts", Subject: "3", Name: "eve", SID: "s1"}

@@ -89,16 +89,6 @@ func (s *Store) PutGroups(ctx context.Context, owner string, groups []string) er
 	return s.rdb.Set(ctx, groupsName(owner), value, groupsKept).Err()
 }
 
-// AddGroups is PutGroups, unless it is known already of which groups the owner is.
-func (s *Store) AddGroups(ctx context.Context, owner string, groups []string) error {
-	value, err := json.Marshal(groups)
-	if err != nil {
-		return err
-	}
-	_, err = s.SetNew(ctx, groupsName(owner), string(value), groupsKept)
-	return err
-}
-
 // Groups returns the groups of which the owner is.
 func (s *Store) Groups(ctx context.Context, owner string) (groups []string, err error) {
 	value, err := s.Touch(ctx, groupsName(owner), groupsKept)
