@@ -113,27 +113,6 @@ func TestGroupsOfKeys(t *testing.T) {
 	}
 }
 
-// TestGroupsOfSessionBefore: a key that is made in a session from before groups were stored follows
-// those of the session.
-func TestGroupsOfSessionBefore(t *testing.T) {
-	url, authorization := refusingML(t)
-	town := newTown(t, auditing, ofGroups, func(c *gateenv.Config) { c.MLServiceURL = url })
-	v := town.visitor("192.0.2.1")
-	v.join("ada", town.code("invite ada"))
-	town.user("groups ada research")
-	v.signIn("ada", password)
-	v.signedIn()
-	if n := town.redis.Client(t).Del(t.Context(), "gate:groups:"+town.person().ID).Val(); n != 1 {
-		t.Fatalf("%d were stored", n)
-	}
-
-	town.ask(v.key())
-	p, _ := identity.Peek(authorization.Load().(string))
-	if !slices.Equal(p.Groups, []string{"research"}) {
-		t.Errorf("the key has %q", p.Groups)
-	}
-}
-
 // TestGroupsTakenMeanwhile: groups that are taken from somebody who signs in at that moment do not
 // come back for the keys.
 func TestGroupsTakenMeanwhile(t *testing.T) {
