@@ -66,15 +66,11 @@ func run(args []string) (int, error) {
 		return 2, errors.New("usage: drain PORT COMMAND [ARGS...] | relay PORT | read FILE")
 	}
 
-	commands := map[string]func(string) error{
-		"relay": func(port string) error { return relay(port, os.Stdin, os.Stdout) },
-		"read":  func(file string) error { return read(file, os.Stdout) },
-	}
-	if command := commands[args[0]]; command != nil {
-		if err := command(args[1]); err != nil {
-			return 1, err
-		}
-		return 0, nil
+	switch args[0] {
+	case "relay":
+		return exitCode(relay(args[1], os.Stdin, os.Stdout))
+	case "read":
+		return exitCode(read(args[1], os.Stdout))
 	}
 
 	port, err := strconv.ParseUint(args[0], 10, 16)
@@ -116,6 +112,14 @@ func run(args []string) (int, error) {
 	}
 
 	return 0, err
+}
+
+// exitCode returns the error of a command and its exit code.
+func exitCode(err error) (int, error) {
+	if err != nil {
+		return 1, err
+	}
+	return 0, nil
 }
 
 // relay copies in to a connection to the port and what comes back to out, until the server ends the

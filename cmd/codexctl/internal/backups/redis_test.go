@@ -260,10 +260,10 @@ func folders(t *testing.T, data string) string {
 	return strings.Join(names, " ")
 }
 
-// put puts a backup beside the data, which the next start takes.
-func put(t *testing.T, data string, rdb []byte) {
+// put puts a backup beside the data, and records that came after it, which the next start takes.
+func put(t *testing.T, data string, rdb []byte, records ...Record) {
 	t.Helper()
-	tail := Tail("{}", nil)
+	tail := Tail("{}", records)
 	for _, x := range []struct {
 		script string
 		in     []byte
@@ -462,15 +462,7 @@ func TestRestoreOther(t *testing.T) {
 	rdb := dump(t, all[:4])
 	data := t.TempDir()
 	other := []Record{{all[4].Day, all[5].Line}, {all[4].Day, all[4].Line}}
-	tail := Tail("{}", other)
-	for _, x := range []struct {
-		script string
-		in     []byte
-	}{{Receive, rdb}, {Finish, tail}} {
-		if said, err := script(t, x.script, data, x.in, sumOf(x.in), sumOf(rdb)); err != nil {
-			t.Fatalf("%v: %s", err, said)
-		}
-	}
+	put(t, data, rdb, other...)
 	c, _ := start(t, data)
 	if !slices.Equal(recorded(t, c), all[:4]) {
 		t.Errorf("there are %d records", len(recorded(t, c)))

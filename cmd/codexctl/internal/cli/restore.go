@@ -138,7 +138,7 @@ func (a *App) restoreBackup(
 
 // put puts the backup into the stack's place, while people see a notice. That is there before what the
 // stack has is backed up: what they wrote in between would be in neither.
-func (r *restorer) put(ctx context.Context) (err error) {
+func (r *restorer) put(ctx context.Context) error {
 	if err := r.close(ctx); err != nil {
 		return r.unchanged(ctx, err)
 	}

@@ -52,12 +52,9 @@ func (k *kept) FindCtx(ctx context.Context, ref string) ([]byte, bool, error) {
 		return nil, false, err
 	}
 
-	s, err := read(ref, value)
-	if err != nil {
+	s, err := k.m.read(ref, value)
+	if err != nil || !time.Now().Before(s.Deadline) {
 		return nil, false, err
-	}
-	if s.Deadline = k.m.end(s); !time.Now().Before(s.Deadline) {
-		return nil, false, nil
 	}
 
 	b, err := json.Marshal(s)
@@ -67,7 +64,7 @@ func (k *kept) FindCtx(ctx context.Context, ref string) ([]byte, bool, error) {
 // CommitCtx implements scs.CtxStore. It is called for a new session only: to write one again could
 // bring back one that has just been ended.
 func (k *kept) CommitCtx(ctx context.Context, ref string, b []byte, expiry time.Time) error {
-	s, err := read(ref, string(b))
+	s, err := k.m.read(ref, string(b))
 	if err != nil {
 		return err
 	}
@@ -136,7 +133,7 @@ func (k *kept) DeleteCtx(ctx context.Context, ref string) error {
 		return err
 	}
 
-	s, err := read(ref, value)
+	s, err := k.m.read(ref, value)
 	if err != nil {
 		return err
 	}
@@ -156,14 +153,18 @@ func (k *kept) Commit(string, []byte, time.Time) error { return errNoContext }
 // Delete implements scs.Store.
 func (k *kept) Delete(string) error { return errNoContext }
 
-// read returns the session that is stored with the Ref.
-func read(ref, value string) (*Session, error) {
+// read returns the session that is stored with the Ref. One that began when sessions had a longer life
+// has no more than they have now.
+func (m *Manager) read(ref, value string) (*Session, error) {
 	s := &Session{}
 	if err := json.Unmarshal([]byte(value), s); err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
 
 	s.Ref = ref
+	if end := s.Since.Add(m.scs.Lifetime); end.Before(s.Deadline) {
+		s.Deadline = end
+	}
 	return s, nil
 }
 
@@ -208,7 +209,7 @@ func (m *Manager) get(ctx context.Context, ref string) (*Session, error) {
 		return nil, nil
 	}
 
-	return read(ref, value)
+	return m.read(ref, value)
 }
 
 // list returns the sessions in the index, those first that were used last.
@@ -232,7 +233,6 @@ func (m *Manager) list(ctx context.Context, index string) ([]Shown, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sessions: %w", err)
 		}
-		s.Deadline = m.end(s)
 		if now := time.Now(); now.Before(s.Deadline) {
 			seen := now.Add(min(left-m.idle, 0)) // more is left of a longer time than there is now
 			all = append(all, Shown{Session: s, Seen: seen})
@@ -272,7 +272,7 @@ func (m *Manager) Names(ctx context.Context, ids []string) (map[string]string, e
 			continue // it has ended
 		}
 
-		s, err := read(refs[i], value)
+		s, err := m.read(refs[i], value)
 		if err != nil {
 			return nil, err
 		}

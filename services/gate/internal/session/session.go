@@ -104,15 +104,6 @@ func New(
 	return m
 }
 
-// end returns when the session ends in any case. One that began when sessions had a longer life has
-// no more than they have now.
-func (m *Manager) end(s *Session) time.Time {
-	if end := s.Since.Add(m.scs.Lifetime); end.Before(s.Deadline) {
-		return end
-	}
-	return s.Deadline
-}
-
 // SignIn signs the person in at the browser. A session that it has ends, so that nobody can have
 // known the new one's token before.
 func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, who Who) error {

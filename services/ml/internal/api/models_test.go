@@ -83,6 +83,24 @@ func TestVectorsAlone(t *testing.T) {
 	}
 }
 
+// askOf asks ml as somebody of the groups.
+func askOf(t *testing.T, method, url, body string, groups []string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	req.Header[groupHeader] = groups
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
 // TestModelsOfGroups: nobody asks a model that is for other groups, by no route and no name, and nobody
 // sees it.
 func TestModelsOfGroups(t *testing.T) {
@@ -93,20 +111,7 @@ func TestModelsOfGroups(t *testing.T) {
 	})
 	as := func(method, path, body string, groups ...string) *http.Response {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, i.url+path,
-			strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		req.Header[groupHeader] = groups
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		t.Cleanup(func() { resp.Body.Close() })
-		return resp
+		return askOf(t, method, i.url+path, body, groups)
 	}
 
 	// What is the stack's own model, and what nobody may ask: an unnamed one, one that is not there.
@@ -179,20 +184,7 @@ func TestOwnModelAlone(t *testing.T) {
 	for _, groups := range [][]string{{""}, {"team"}} {
 		ask := func(method, path, body string) *http.Response {
 			t.Helper()
-			req, err := http.NewRequestWithContext(t.Context(), method, i.url+path,
-				strings.NewReader(body))
-			if err != nil {
-				t.Fatal(err)
-			}
-
-			req.Header[groupHeader] = groups
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-
-			t.Cleanup(func() { resp.Body.Close() })
-			return resp
+			return askOf(t, method, i.url+path, body, groups)
 		}
 
 		var m mlapi.Models
