@@ -82,11 +82,7 @@ func TestRotation(t *testing.T) {
 	const stack = "e2e-rotation"
 	sweep(t, stack)
 	l := newLoaded(t, stack, "overlay: healthcare\ninternalTLS: true\nportOffset: 30000\n"+
-		"model: {base: ./tiny.gguf, parallel: 64}", func(c *checkout) {
-		c.remove(t, stack)
-		c.ownWeights(t)
-		c.continuing(t)
-	})
+		"model: {base: tiny, parallel: 64}", func(c *checkout) { c.remove(t, stack) })
 	l.refused = 10 * time.Second // the edge is replaced among all others
 	noChanges(t, l.checkout, stack)
 	l.checkout.keepsIn(t, stack)

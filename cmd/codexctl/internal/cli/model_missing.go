@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (a *App) requireModels(ctx context.Context, t target, p platform, stack sta
 }
 
 // lackingOnEngine returns the models that a running Ollama does not have or, where none runs, the
-// volume that it would get.
+// volume that it would get. Whether an image of others that is not here brings them is not known.
 func (a *App) lackingOnEngine(
 	ctx context.Context, t target, eng *engine.Engine, stack stacks.Stack, needs []need,
 ) ([]need, error) {
@@ -133,12 +134,12 @@ func (a *App) lackingOnEngine(
 	}
 
 	// Where the volume has what says of which parts a model is.
-	folder := ""
+	var folder, target string
 	server := stack.Service(stacks.Ollama)
 	for _, m := range server.Mounts {
 		below, err := filepath.Rel(m.Target, server.Env["OLLAMA_MODELS"])
 		if err == nil && m.Kind == stacks.MountVolume && m.Source == stacks.OllamaData {
-			folder = below
+			folder, target = below, m.Target
 		}
 	}
 
@@ -155,10 +156,15 @@ func (a *App) lackingOnEngine(
 		}
 	}
 
-	there, err := eng.VolumeHas(ctx, r.Project.Volumes[stacks.OllamaData].Name,
-		r.Project.Services[stacks.Ollama].Image, files...)
+	volume, image := r.Project.Volumes[stacks.OllamaData].Name, r.Project.Services[stacks.Ollama].Image
+	there, err := eng.VolumeHas(ctx, volume, image, target, files...)
 	if err != nil {
 		return nil, err
+	}
+	if len(there) == 0 && stacks.TagOf(server.Image.Ref) != stacks.OllamaImage {
+		if has, err := eng.HasImage(ctx, image); err != nil || !has {
+			return nil, cmp.Or(err, errNoOllama)
+		}
 	}
 
 	var names []string

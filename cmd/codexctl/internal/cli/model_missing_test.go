@@ -54,12 +54,14 @@ func TestMissingModel(t *testing.T) {
 }
 
 // privateEngine is an engine that can be looked into alone: whether it has the volume of Ollama's
-// models, with which files, or an Ollama that runs and has the models.
+// models, with which files, or an Ollama that runs and has the models. baked are the files that
+// Ollama's image has.
 type privateEngine struct {
-	volume bool
-	files  []string // names of models, with a slash before the tag
-	runs   bool
-	models []string
+	volume       bool
+	noImage      bool     // as long as nobody pulls it
+	files, baked []string // names of models, with a slash before the tag
+	runs         bool
+	models       []string
 
 	mu  sync.Mutex
 	did []string // all that is not asking
@@ -92,21 +94,29 @@ func (f *privateEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case at == "exec/x1/start":
 		_, _ = io.Copy(io.Discard, r.Body) // before the command's input
 		f.tags(w)
-	case strings.HasPrefix(at, "images/"):
+	case strings.HasPrefix(at, "images/") && !f.noImage:
 		io.WriteString(w, `{"Id": "sha256:0"}`)
 	case strings.HasPrefix(at, "volumes/") && f.volume:
 		io.WriteString(w, `{}`)
 	case at == "containers/create":
 		io.WriteString(w, `{"Id": "look"}`)
 	case r.Method == http.MethodDelete:
-	case at == "containers/look/archive" && slices.ContainsFunc(f.files, func(name string) bool {
-		return strings.HasSuffix(r.URL.Query().Get("path"),
-			path.Join("/models/manifests/registry.ollama.ai/library", name))
-	}):
+	case at == "containers/look/archive" && f.has(r.URL.Query().Get("path")):
 		w.Header().Set("X-Docker-Container-Path-Stat", "e30=") // {}
 	default:
 		http.Error(w, `{"message": "no such thing"}`, http.StatusNotFound)
 	}
+}
+
+// has reports whether the volume or the image has the file.
+func (f *privateEngine) has(file string) bool {
+	files := f.baked
+	if strings.HasPrefix(file, "/dev.codexcontinue.volume/") {
+		files = f.files
+	}
+	return slices.ContainsFunc(files, func(name string) bool {
+		return strings.HasSuffix(file, path.Join("/models/manifests/registry.ollama.ai/library", name))
+	})
 }
 
 // tags answers the request in a command's input with the models that Ollama has.
@@ -151,7 +161,8 @@ func TestUpWithoutModel(t *testing.T) {
 		missing bool
 		did     []string
 	}{
-		"no volume":                    {&privateEngine{}, true, nil},
+		"no volume":                    {&privateEngine{}, true, looked},
+		"an image with it":             {&privateEngine{baked: []string{"llama3/latest"}}, false, looked},
 		"an empty volume":              {&privateEngine{volume: true}, true, looked},
 		"a volume with it":             {&privateEngine{volume: true, files: []string{"llama3/latest"}}, false, looked},
 		"one with what was made of it": {&privateEngine{volume: true, files: []string{"made of it"}}, false, looked},
@@ -159,14 +170,7 @@ func TestUpWithoutModel(t *testing.T) {
 		"an Ollama with it":            {&privateEngine{runs: true, models: []string{"llama3:latest"}}, false, asked},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(c.engine)
-			defer server.Close()
-			var said strings.Builder
-			quiet := func(string) string { return "" }
-			a := &App{dir: dir, out: console.New(io.Discard, quiet), err: console.New(&said, quiet),
-				now: time.Now, environ: environ.Vars{
-					"DOCKER_HOST=tcp://" + strings.TrimPrefix(server.URL, "http://"),
-				}}
+			a, said := c.engine.app(t, dir)
 			on, stack, p, err := a.open(t.Context(), "clinic")
 			if err != nil {
 				t.Fatal(err)
@@ -198,6 +202,41 @@ func TestUpWithoutModel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUpWithForeignImage: what models an image brings that nobody pulled is not known, so that up
+// warns.
+func TestUpWithForeignImage(t *testing.T) {
+	dir, _ := checkout(t, "clinic", "config:\n  codexcontinue:overlay: healthcare\n"+
+		"  codexcontinue:redisPassword: {secure: AAAA}\n"+
+		"  codexcontinue:internalAuthority: {secure: AAAA}\n")
+	for image, warns := range map[string]bool{stacks.OllamaImage: false, "team/ollama:1": true} {
+		a, said := (&privateEngine{noImage: true}).app(t, dir)
+		on, stack, p, err := a.open(t.Context(), "clinic")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+
+		stack.Service(stacks.Ollama).Image.Ref = image
+		err = a.requireModels(t.Context(), on, p, stack)
+		if (err == nil) != warns || strings.Contains(said.String(), "warning: ") != warns ||
+			!strings.Contains(said.String(), "codexctl model pull clinic llama3") {
+			t.Errorf("%s: %v, and says\n%s", image, err, said.String())
+		}
+	}
+}
+
+// app returns codexctl in dir, whose engine is f, and what it says.
+func (f *privateEngine) app(t *testing.T, dir string) (*App, *strings.Builder) {
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	said := new(strings.Builder)
+	quiet := func(string) string { return "" }
+	return &App{dir: dir, out: console.New(io.Discard, quiet), err: console.New(said, quiet),
+		now: time.Now, environ: environ.Vars{
+			"DOCKER_HOST=tcp://" + strings.TrimPrefix(server.URL, "http://"),
+		}}, said
 }
 
 // What is done to find out what a volume has, and what a running Ollama.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,24 +27,18 @@ const looksAt = "/dev.codexcontinue.volume"
 // lookLimit is after how long a container that looks into a volume is one that was left.
 const lookLimit = time.Minute
 
-// VolumeHas returns those of the files, by their paths in the volume, that it has: none if there is
-// no such volume. An engine looks into a volume only by a container: one is made of the image or, if
-// that is not here, of any other, and removed without being started.
+// VolumeHas returns those of the files, by their paths in the volume, that it has, or that the image
+// has at target: an engine fills an empty volume with that. It looks by a container that it makes of
+// the image or, if that is not here, of any other, and removes without starting it.
 func (e *Engine) VolumeHas(
-	ctx context.Context, volume, image string, files ...string,
+	ctx context.Context, volume, image, target string, files ...string,
 ) (there []string, err error) {
-	_, err = e.api.VolumeInspect(ctx, volume, client.VolumeInspectOptions{})
-	if cerrdefs.IsNotFound(err) {
-		return nil, nil
-	}
-	if err == nil {
-		image, err = e.anyImage(ctx, image)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("engine: volume %s: %w", volume, err)
+	folders, err := e.lookAt(ctx, volume, &image, target)
+	if err != nil || len(folders) == 0 {
+		return nil, err
 	}
 
-	id, err := e.createLook(ctx, volume, image)
+	id, err := e.createLook(ctx, volume, image, slices.Contains(folders, looksAt))
 	if err != nil {
 		return nil, fmt.Errorf("engine: volume %s: %w", volume, err)
 	}
@@ -56,22 +51,62 @@ func (e *Engine) VolumeHas(
 	}()
 
 	for _, file := range files {
-		_, err := e.api.ContainerStatPath(ctx, id, client.ContainerStatPathOptions{
-			Path: path.Join(looksAt, file),
-		})
-		switch {
-		case err == nil:
-			there = append(there, file)
-		case !cerrdefs.IsNotFound(err):
-			return nil, fmt.Errorf("engine: volume %s: %s: %w", volume, file, err)
+		for _, folder := range folders {
+			_, err := e.api.ContainerStatPath(ctx, id, client.ContainerStatPathOptions{
+				Path: path.Join(folder, file),
+			})
+			if err == nil {
+				there = append(there, file)
+				break
+			}
+			if !cerrdefs.IsNotFound(err) {
+				return nil, fmt.Errorf("engine: volume %s: %s: %w", volume, file, err)
+			}
 		}
 	}
 
 	return there, nil
 }
 
-// createLook makes a container of the image that has the volume.
-func (e *Engine) createLook(ctx context.Context, volume, image string) (id string, err error) {
+// lookAt returns the folders to look into: looksAt if there is such a volume, and target if the
+// image is here. It sets another image if there is a volume alone.
+func (e *Engine) lookAt(
+	ctx context.Context, volume string, image *string, target string,
+) (folders []string, err error) {
+	_, err = e.api.VolumeInspect(ctx, volume, client.VolumeInspectOptions{})
+	if err == nil {
+		folders = append(folders, looksAt)
+	} else if !cerrdefs.IsNotFound(err) {
+		return nil, fmt.Errorf("engine: volume %s: %w", volume, err)
+	}
+
+	has, err := e.HasImage(ctx, *image)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("engine: image %s: %w", *image, err)
+	case has:
+		folders = append(folders, target)
+	case len(folders) > 0:
+		if *image, err = e.anyImage(ctx); err != nil {
+			return nil, fmt.Errorf("engine: volume %s: %w", volume, err)
+		}
+	}
+
+	return folders, nil
+}
+
+// createLook makes a container of the image, with the volume at looksAt if mounted is set.
+func (e *Engine) createLook(
+	ctx context.Context, volume, image string, mounted bool,
+) (id string, err error) {
+	var mounts []mount.Mount
+	if mounted {
+		mounts = []mount.Mount{{
+			Type: mount.TypeVolume, Source: volume, Target: looksAt, ReadOnly: true,
+			VolumeOptions: &mount.VolumeOptions{NoCopy: true},
+		}}
+	}
+
 	// The engine finishes what it was asked for.
 	create, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
@@ -88,23 +123,13 @@ func (e *Engine) createLook(ctx context.Context, volume, image string) (id strin
 				running.LabelUntil:  strconv.FormatInt(time.Now().Add(lookLimit).Unix(), 10),
 			},
 		},
-		HostConfig: &container.HostConfig{
-			NetworkMode: "none",
-			Mounts: []mount.Mount{{
-				Type: mount.TypeVolume, Source: volume, Target: looksAt, ReadOnly: true,
-				VolumeOptions: &mount.VolumeOptions{NoCopy: true},
-			}},
-		},
+		HostConfig: &container.HostConfig{NetworkMode: "none", Mounts: mounts},
 	})
 	return made.ID, err
 }
 
-// anyImage returns the image if the engine has it, or another one.
-func (e *Engine) anyImage(ctx context.Context, ref string) (string, error) {
-	if has, err := e.HasImage(ctx, ref); err != nil || has {
-		return ref, err
-	}
-
+// anyImage returns an image that the engine has.
+func (e *Engine) anyImage(ctx context.Context) (string, error) {
 	list, err := e.api.ImageList(ctx, client.ImageListOptions{})
 	if err == nil && len(list.Items) == 0 {
 		err = errors.New("there is no image by which to look into it")

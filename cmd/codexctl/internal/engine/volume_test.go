@@ -11,8 +11,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
-// TestVolumeHas looks into a volume by a container that is not started, and cannot change it. What
-// the engine then lists is known for one that may be removed.
+// TestVolumeHas looks into a volume, and what an engine would fill it with, by a container that is not
+// started and cannot change it. What the engine then lists is known for one that may be removed.
 func TestVolumeHas(t *testing.T) {
 	for name, images := range map[string]string{
 		"ollama:1":  "ollama:1", // the image is there
@@ -48,7 +48,8 @@ func TestVolumeHas(t *testing.T) {
 					t.Error(err)
 				}
 				io.WriteString(w, `{"Id": "c1"}`)
-			case at == "containers/c1/archive" && r.URL.Query().Get("path") == looksAt+"/a/b":
+			case at == "containers/c1/archive" && slices.Contains(
+				[]string{looksAt + "/a/b", "/of/the/image/a/d"}, r.URL.Query().Get("path")):
 				w.Header().Set("X-Docker-Container-Path-Stat", "e30=") // {}
 			case r.Method == http.MethodDelete:
 				did = append(did, "remove "+at)
@@ -57,11 +58,24 @@ func TestVolumeHas(t *testing.T) {
 			}
 		}))
 
-		there, err := e.VolumeHas(t.Context(), "models", "ollama:1", "a/b", "a/c")
-		if err != nil || !slices.Equal(there, []string{"a/b"}) {
-			t.Errorf("it has %q, %v", there, err)
+		want := []string{"a/b"}
+		if images != "" {
+			want = append(want, "a/d")
 		}
-		if want := []string{"make", "remove containers/c1"}; !slices.Equal(did, want) {
+		has := func(volume string) []string {
+			did = nil
+			there, err := e.VolumeHas(t.Context(), volume, "ollama:1", "/of/the/image",
+				"a/b", "a/c", "a/d")
+			if err != nil {
+				t.Error(err)
+			}
+			return there
+		}
+		if there := has("models"); !slices.Equal(there, want) {
+			t.Errorf("it has %q, want %q", there, want)
+		}
+		steps := []string{"make", "remove containers/c1"}
+		if !slices.Equal(did, steps) {
 			t.Errorf("it did %q", did)
 		}
 		m := made.HostConfig.Mounts
@@ -71,10 +85,17 @@ func TestVolumeHas(t *testing.T) {
 			t.Errorf("it made %+v", made)
 		}
 
-		did = nil
-		if there, err := e.VolumeHas(t.Context(), "other", "ollama:1", "a/b"); err != nil ||
-			len(there) > 0 || len(did) > 0 {
-			t.Errorf("a volume that is not there has %q, %v; did %q", there, err, did)
+		// Where there is no volume, only the image can have something.
+		made.HostConfig.Mounts = nil
+		if images == "" {
+			want, steps = nil, nil
+		} else {
+			want = []string{"a/d"}
+		}
+		there := has("other")
+		if !slices.Equal(there, want) || !slices.Equal(did, steps) ||
+			len(made.HostConfig.Mounts) > 0 {
+			t.Errorf("a volume that is not there has %q, want %q; did %q", there, want, did)
 		}
 	}
 }
