@@ -10,9 +10,9 @@
 #   test/cluster/cluster.sh status | down       what runs; stop it and forget everything in it
 #
 # Pods run, reach each other by Service names, get volumes from the classes "standard" (the default)
-# and "immediate", and LoadBalancer Services get an address that this machine reaches. Nothing in it
-# reaches another machine. NetworkPolicies are accepted but not enforced, autoscalers never see a
-# figure: no module provides either here.
+# and "immediate", and LoadBalancer Services get an address that this machine reaches. NetworkPolicies
+# are enforced, by kube-router's controller. Nothing in it reaches another machine, unless a policy
+# says so or a pod has none. Autoscalers never see a figure: no module provides these here.
 #
 # CODEXCONTINUE_TEST_CACHE names the cache (default: ${XDG_CACHE_HOME:-~/.cache}/codexcontinue-test):
 # programs, logs and, while it runs, the state lie in its folder "cluster".
@@ -27,6 +27,7 @@ socket=$run/containerd.sock
 node=test
 bridge=cctest0
 node_ip=10.88.0.1
+dns_ip=169.254.20.10 # where policies let name servers be that are no pods: NodeLocal DNSCache's
 pod_cidr=10.88.0.0/16
 service_cidr=10.96.0.0/16
 api_service_ip=10.96.0.1    # the first of service_cidr
@@ -64,7 +65,7 @@ up() {
 	root_only up
 	case ${1:-} in '' | gateway-crds) ;; *) fail "up $1: unknown; known is gateway-crds" ;; esac
 	local program start=$SECONDS
-	for program in kube etcd dns control; do
+	for program in kube etcd dns control policies; do
 		[[ -x $bin/$program ]] || fail "$bin/$program is not there: run $0 build"
 	done
 	if ! alive kube-apiserver || ! alive kubelet; then

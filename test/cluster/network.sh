@@ -26,6 +26,7 @@ network_up() {
 	# An address of its own, else it takes its pods' and changes as they come and go.
 	ip link set "$bridge" address 0a:58:0a:58:00:01 up
 	ip addr replace "$node_ip/16" dev "$bridge"
+	ip addr replace "$dns_ip/32" dev "$bridge"
 	# What kube-proxy has no rule for must not leave by the default route.
 	ip route replace "$service_cidr" dev "$bridge"
 	ip route replace "$balancer_cidr" dev "$bridge"
@@ -60,6 +61,11 @@ network_down() {
 			done
 		done
 	done
+	if command -v ipset >/dev/null; then
+		for chain in $(ipset list -n | grep -E '^(inet6:)?(KUBE-(SRC|DST)-|kube-router-)'); do
+			ipset destroy "$chain" || true
+		done
+	fi
 	ip link del "$bridge" 2>/dev/null || true
 	# The network plugins' notes of pods, which a crash leaves behind.
 	grep -lF "$run/" /var/lib/cni/results/* 2>/dev/null | xargs -r rm -f || true

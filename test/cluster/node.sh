@@ -1,6 +1,7 @@
 # The node: all of the cluster's processes, in the order in which they need each other.
 
-programs=(containerd etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns control)
+programs=(containerd etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy policies coredns
+	control)
 
 # configure writes the files of etc/ with what is to stand for @NAME@.
 configure() {
@@ -12,7 +13,7 @@ configure() {
 	for file in containerd.toml cni/10-bridge.conflist resolv.conf kubelet.yaml kube-proxy.yaml Corefile bootstrap.yaml; do
 		sed -e "s|@RUN@|$run|g; s|@ETC@|$etc|g; s|@PKI@|$pki|g; s|@LOG@|$log|g; s|@SOCKET@|$socket|g; s|@PAUSE@|$pause|g" \
 			-e "s|@RESTRICT_OOM@|$restrict|g; s|@BRIDGE@|$bridge|g" \
-			-e "s|@NODE@|$node|g; s|@NODE_IP@|$node_ip|g; s|@POD_CIDR@|$pod_cidr|g" \
+			-e "s|@NODE@|$node|g; s|@NODE_IP@|$node_ip|g; s|@DNS_IP@|$dns_ip|g; s|@POD_CIDR@|$pod_cidr|g" \
 			"$here/etc/$file" >"$etc/$file"
 	done
 }
@@ -22,6 +23,7 @@ answers() {
 	curl -sf --max-time 2 --cacert "$pki/ca.crt" --cert "$pki/admin.crt" --key "$pki/admin.key" \
 		"https://$node_ip:6443/readyz"
 }
+fence() { iptables -w -S KUBE-ROUTER-FORWARD; }
 rules() { iptables -w -t nat -S KUBE-SERVICES | grep -q "$api_service_ip"; }
 
 start_node() {
@@ -74,12 +76,14 @@ start_node() {
 	wait_for 120 kubelet "the node" control ready "$node"
 	settings_restore '^(vm|kernel)\.' # the kubelet has set panic_on_oops and the like when it started
 	wait_for 60 kube-proxy "the rules of kube-proxy" rules
+	start policies "$bin/policies" "$kubeconfig" "$node" "$service_cidr" # which asks for the node at once
+	wait_for 60 policies "the rules of network policies" fence
 	wait_for 60 coredns "CoreDNS" curl -sf --max-time 2 "http://$node_ip:18181/ready"
 }
 
 stop_node() {
 	local name folder pid mount
-	for name in control coredns kube-scheduler kube-controller-manager kubelet; do stop "$name"; done
+	for name in control coredns policies kube-scheduler kube-controller-manager kubelet; do stop "$name"; done
 	if alive containerd; then "$bin/control" purge "$socket" || say "some pods did not stop cleanly"; fi
 	for name in kube-proxy kube-apiserver etcd containerd; do stop "$name"; done
 	# After a crash: processes of ours that $pids forgot, known by their program or by what their command line names.

@@ -5,6 +5,7 @@ packages() {
 	{ command -v containerd && command -v ctr; } >/dev/null || wanted+=(containerd)
 	command -v runc >/dev/null || wanted+=(runc)
 	command -v iptables >/dev/null || wanted+=(iptables)
+	command -v ipset >/dev/null || wanted+=(ipset)
 	command -v openssl >/dev/null || wanted+=(openssl)
 	command -v ip >/dev/null || wanted+=(iproute2)
 	command -v sysctl >/dev/null || wanted+=(procps)

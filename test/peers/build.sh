@@ -82,7 +82,7 @@ build_ollama() {
 
 build_cluster() {
 	local out=$cache/cluster/bin part=$cache/cluster/bin.part id k8s flags package start=$SECONDS
-	id=$({ cat "$root"/test/cluster/{kube,dns,control,pause}/*.go; stamp test/cluster "$quick"; } |
+	id=$({ cat "$root"/test/cluster/{kube,dns,control,policies,pause}/*.go; stamp test/cluster "$quick"; } |
 		sha256sum | cut -d' ' -f1)
 	if [[ -f $out/.stamp && $(<"$out/.stamp") == "$id" ]]; then
 		say "kubernetes-cluster is up to date"
@@ -101,7 +101,7 @@ build_cluster() {
 	mkdir -p "$part"
 	if ! (cd "$root/test/cluster" && go build -mod=readonly -buildvcs=false -trimpath "$quick" \
 		-ldflags "$flags" -o "$part/" \
-		./kube ./dns ./control ./pause go.etcd.io/etcd/server/v3) >"$cache/kubernetes-cluster.log" 2>&1; then
+		./kube ./dns ./control ./policies ./pause go.etcd.io/etcd/server/v3) >"$cache/kubernetes-cluster.log" 2>&1; then
 		tail -n 20 "$cache/kubernetes-cluster.log" >&2
 		fail "kubernetes-cluster: the build failed; the whole log is $cache/kubernetes-cluster.log"
 	fi
