@@ -183,8 +183,7 @@ var standard = []struct {
 			"leaves the machine from 127.0.0.1, and its route, without which a request may leave " +
 			"while the edge starts or stops.",
 		stacks.Kubernetes: "Run a network plugin that enforces NetworkPolicies, and try that it does: " +
-			"the isolation of the stack rests on it, and no test of this repository has seen one " +
-			"enforce them.",
+			"the isolation of the stack rests on it.",
 	},
 	claims: []claim{
 		rule("edge-tls", "speaks TLS with whoever comes from a network"),
@@ -200,6 +199,8 @@ var standard = []struct {
 			"settings name a destination"),
 		test("infra/docker", "TestNoWayOut",
 			"on an engine nobody else is answered from outside, and only what the edge sends leaves"),
+		test("test/e2e", "TestKubernetesHealthcare",
+			"on a cluster whose plugin enforces policies no pod reaches anybody outside"),
 		test("infra/kubernetes", "TestCorefile",
 			"on a cluster no question for a name outside gets beyond the stack's own resolver"),
 		test("services/egress/internal/tunnel", "TestRefused",

@@ -39,6 +39,10 @@ network_up() {
 	iptables -w -A CODEXTEST -i "$bridge" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 	iptables -w -A CODEXTEST -i "$bridge" -j REJECT
 	iptables -w -A CODEXTEST -o "$bridge" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+	# Who answers a pod knows this machine, and not the pod's address.
+	iptables -w -t nat -N CODEXTEST 2>/dev/null || iptables -w -t nat -F CODEXTEST
+	iptables -w -t nat -A CODEXTEST -s "$pod_cidr" ! -d "$pod_cidr" -j MASQUERADE
+	iptables -w -t nat -C POSTROUTING -j CODEXTEST 2>/dev/null || iptables -w -t nat -A POSTROUTING -j CODEXTEST
 	# First, as Docker sets the chain's policy to DROP.
 	iptables -w -C FORWARD -j CODEXTEST 2>/dev/null || iptables -w -I FORWARD -j CODEXTEST
 }

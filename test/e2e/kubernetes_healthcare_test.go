@@ -61,6 +61,7 @@ func TestKubernetesHealthcare(t *testing.T) {
 	chat(t, b, url+"/")
 	t.Run("its own names", func(t *testing.T) { ownNames(t, c, n, kubeconfig, stack) })
 	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack) })
+	t.Run("no way out", func(t *testing.T) { reachNobody(t, n, kubeconfig, containerd) })
 
 	t.Run("a replica that is added", func(t *testing.T) { bringsReplica(t, c, n, stack) })
 

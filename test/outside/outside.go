@@ -190,6 +190,12 @@ func remove(t testing.TB) {
 	_ = exec.Command("ip", "link", "delete", link).Run()
 }
 
+// ServeIn answers at the address in the network namespace of the process, until the test ends.
+func (w *World) ServeIn(t testing.TB, pid int, address string) {
+	t.Helper()
+	w.serve(t, "nsenter", "-t", strconv.Itoa(pid), "-n", w.peer, "serve", address)
+}
+
 // serve runs a server until the test ends, and returns when it listens.
 func (w *World) serve(t testing.TB, command ...string) {
 	t.Helper()

@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/outside"
+)
+
+// freePort is where a pod that no policy holds answers.
+const freePort = "8080"
+
+// reachNobody tries what a pod must not reach from each pod of a private stack, and from one that no
+// policy holds. That one reaches no pod of the stack but the edge's, and they do not reach it.
+func reachNobody(t *testing.T, n *namespace, kubeconfig, containerd string) {
+	world := outside.Start(t)
+	free := inCluster(t, kubeconfig, n.name+"-free")
+	stranger := free.stranger(t)
+	pids := taskPIDs(t, containerd)
+	outsider := pidOf(t, pids, stranger)
+	world.ServeIn(t, outsider, ":"+freePort)
+
+	attempts := world.Attempts(outside.Attempt{
+		What: "a pod of another namespace", Kind: outside.TCP,
+		Address: net.JoinHostPort(stranger.Status.PodIP, freePort),
+	})
+	reached, err := world.From(outsider, "stranger", attempts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range reached {
+		// The cluster has no IPv6.
+		if want := !strings.Contains(r.What, "IPv6"); (r.Outcome == outside.Answered) != want {
+			t.Errorf("a pod without policies: %s", r)
+		}
+	}
+
+	var tried sync.WaitGroup
+	for _, p := range n.pods(t, "") {
+		pid := pidOf(t, pids, p)
+		tried.Go(func() {
+			results, err := world.From(pid, p.Name, attempts)
+			if err != nil {
+				t.Errorf("%s: %v", p.Name, err)
+			}
+			for _, r := range results {
+				if r.Outcome != outside.Nothing {
+					t.Errorf("%s: %s", p.Name, r)
+				}
+			}
+		})
+
+		port := p.Spec.Containers[0].Ports[0].ContainerPort
+		address := net.JoinHostPort(p.Status.PodIP, strconv.Itoa(int(port)))
+		edge := p.Labels[stacks.LabelService] == stacks.Edge
+		tried.Go(func() {
+			if got := connects(outsider, address); got != edge {
+				t.Errorf("a stranger reaches %s at %s: %t", p.Name, address, got)
+			}
+		})
+	}
+	tried.Wait()
+}
+
+// stranger returns a pod that runs, of a namespace without policies.
+func (n *namespace) stranger(t *testing.T) corev1.Pod {
+	t.Helper()
+	if _, err := n.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: n.name},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+
+	pods := n.CoreV1().Pods(n.name)
+	no := false
+	made, err := pods.Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "stranger"},
+		Spec: corev1.PodSpec{AutomountServiceAccountToken: &no, Containers: []corev1.Container{{
+			Name: "pause", Image: "localhost/codexcontinue-test/pause:1",
+			ImagePullPolicy: corev1.PullNever,
+		}}},
+	}, metav1.CreateOptions{})
+	for start := time.Now(); err == nil && !isReady(*made); time.Sleep(200 * time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			t.Fatalf("%s does not run: %+v", made.Name, made.Status)
+		}
+		made, err = pods.Get(t.Context(), made.Name, metav1.GetOptions{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *made
+}
+
+// connects reports whether a program in the network of the process connects to the address.
+func connects(pid int, address string) bool {
+	host, port, _ := net.SplitHostPort(address)
+	return exec.Command("nsenter", "-t", strconv.Itoa(pid), "-n", "timeout", "3", "bash", "-c",
+		fmt.Sprintf("exec 3<>/dev/tcp/%s/%s", host, port)).Run() == nil
+}
+
+// taskPIDs returns the processes that containerd's containers began with.
+func taskPIDs(t *testing.T, socket string) map[string]int {
+	t.Helper()
+	out, err := exec.Command("ctr", "-a", socket, "-n", "k8s.io", "tasks", "ls").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	pids := map[string]int{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		if pid, err := strconv.Atoi(fields[1]); err == nil {
+			pids[fields[0]] = pid
+		}
+	}
+	return pids
+}
+
+// pidOf returns a process of the pod.
+func pidOf(t *testing.T, pids map[string]int, p corev1.Pod) int {
+	t.Helper()
+	for _, c := range p.Status.ContainerStatuses {
+		_, id, _ := strings.Cut(c.ContainerID, "://")
+		if pid := pids[id]; pid > 0 {
+			return pid
+		}
+	}
+	t.Fatalf("%s has no process: %+v", p.Name, p.Status.ContainerStatuses)
+	return 0
+}
