@@ -314,8 +314,7 @@ func lacking(
 	return out, nil
 }
 
-// bringModels puts the models into the stack's Ollama, as `model import` does. On a cluster that runs
-// only once the stack is up.
+// bringModels puts the models into the stack's Ollama, as `model import` does.
 func (a *App) bringModels(
 	ctx context.Context, t target, stack stacks.Stack, r *bundle.Reader, show *modelProgress,
 ) error {
@@ -325,45 +324,15 @@ func (a *App) bringModels(
 
 	parts := slices.DeleteFunc([]string{bundle.BaseModel, bundle.EmbeddingModel},
 		func(part string) bool { return !r.Has(part) })
-	if len(parts) == 0 {
-		return nil
-	}
-
-	runs := true
-	place, err := t.place()
-	if err == nil && place.Target == stacks.Kubernetes {
-		runs, err = a.ollamaRuns(ctx, t)
-	}
-	if err != nil {
-		return err
-	}
-
 	for _, part := range parts {
 		name, m, _, err := r.Model(part)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case !runs:
-			a.say("no Ollama of stack %s runs yet: after `codexctl up %s` says that the model is "+
-				"missing, load the bundle again, which puts %s there", t.file.Name, t.name, name)
-		default:
-			if err := a.putModel(ctx, "bundle load", t, stack, name, m, show); err != nil {
-				return err
-			}
+		}
+		if err := a.putModel(ctx, "bundle load", t, stack, name, m, show); err != nil {
+			return err
 		}
 	}
 
 	return nil
-}
-
-// ollamaRuns reports whether the cluster has a pod of the stack's Ollama.
-func (a *App) ollamaRuns(ctx context.Context, t target) (bool, error) {
-	p, err := a.connect(ctx, t)
-	if err != nil {
-		return false, err
-	}
-	defer p.Close()
-
-	list, err := p.Replicas(ctx, stacks.Ollama)
-	return len(list) > 0, err
 }

@@ -37,8 +37,8 @@ that makes the model.
 
 "import" and "pull" put a base model into every Ollama of a stack that cannot download
 it, which the stack's own model is then made of. Only these read files and ask
-registries: nothing opens the stack's networks. On an engine the stack may be up or not.
-On a cluster its Ollama has to run: "codexctl up" starts it, and says what is missing.`,
+registries: nothing opens the stack's networks. The stack may be up or not: the next
+"up" finds the models in its volumes.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -198,6 +198,12 @@ func (a *App) putModel(
 	}
 	defer p.Close()
 
+	if k, ok := p.(*onCluster); ok { // where there is a place for the lock only with the namespace
+		if err := a.prepareCluster(ctx, t, k, stack); err != nil {
+			return err
+		}
+	}
+
 	release, err := a.lock(ctx, p, t.name, command)
 	if err != nil {
 		return err
@@ -343,37 +349,6 @@ func relayTo(eng *engine.Engine, stack stacks.Stack) func(in running.Replica) di
 	return func(in running.Replica) dialer {
 		return func(ctx context.Context) (net.Conn, error) { return eng.Dial(ctx, in, relay) }
 	}
-}
-
-// ollamasOnCluster calls put with a way to each pod of Ollama.
-func (a *App) ollamasOnCluster(
-	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
-	put func(at string, dial dialer) error,
-) error {
-	if sharesModels(stack) {
-		return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the "+
-			"volume, so no model can be put into it: remove the key, or give Ollama a way out",
-			stacks.Project, stacks.OllamaData)
-	}
-
-	list, err := k.Replicas(ctx, stacks.Ollama)
-	if err != nil {
-		return err
-	}
-
-	if len(list) == 0 {
-		return fmt.Errorf("no Ollama of stack %s runs: `codexctl up %s` starts it, and then says "+
-			"that the model is missing", t.file.Name, t.name)
-	}
-
-	for _, pod := range list {
-		err := a.withPod(k, stack, pod, func(dial dialer) error { return put(pod.Name, dial) })
-		if err != nil {
-			return err
-		}
-	}
-
-	return nil
 }
 
 // sayNew returns a function that prints an error, unless it was the last one as well: whoever waits

@@ -147,11 +147,11 @@ func (a *App) namesInPod(
 	return names, err
 }
 
-// withPod calls use with a way to a pod of Ollama.
+// withPod calls use with a way to a pod in which Ollama runs.
 func (a *App) withPod(
 	k *onCluster, stack stacks.Stack, pod running.Replica, use func(dial dialer) error,
 ) error {
-	f, failed := k.ForwardTo(stacks.Ollama, pod.Name, stack.OllamaPort()), a.sayNew()
+	f, failed := k.ForwardTo(pod.Service, pod.Name, stack.OllamaPort()), a.sayNew()
 	err := use(func(ctx context.Context) (net.Conn, error) {
 		return f.Dial(context.WithoutCancel(ctx), failed), nil
 	})

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
@@ -175,7 +176,8 @@ func (a *App) lackingOnEngine(
 	return lackingIn(needs, names), nil
 }
 
-// lackingOnCluster returns the models that no Ollama of the stack has.
+// lackingOnCluster returns the models that no Ollama of the stack has. Without a volume there are
+// none: nothing fills a new one from an image.
 func (a *App) lackingOnCluster(
 	ctx context.Context, k *onCluster, stack stacks.Stack, needs []need,
 ) ([]need, error) {
@@ -200,9 +202,21 @@ func (a *App) lackingOnCluster(
 		names = append(names, has...)
 	}
 
-	if asked == 0 {
+	if asked == 0 && (len(list) > 0 || sharesModels(stack)) {
 		return nil, errNoOllama
 	}
+	if asked == 0 {
+		volumes, err := k.Volumes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(volumes, func(name string) bool {
+			return strings.HasPrefix(name, stacks.OllamaData+"-"+stacks.Ollama+"-")
+		}) {
+			return nil, errNoOllama
+		}
+	}
+
 	return lackingIn(needs, names), nil
 }
 

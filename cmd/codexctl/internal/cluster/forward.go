@@ -182,7 +182,8 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 	name, port := "", 0
 	for i := range pods {
 		p := &pods[i]
-		if ofJob(p) || p.DeletionTimestamp != nil || !ready(p) || f.only != "" && p.Name != f.only {
+		if f.only == "" && ofJob(p) || f.only != "" && p.Name != f.only ||
+			p.DeletionTimestamp != nil || !ready(p) {
 			continue
 		}
 		if name = p.Name; len(p.Spec.Containers[0].Ports) > 0 {

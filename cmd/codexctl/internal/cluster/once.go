@@ -150,7 +150,7 @@ func (c *Cluster) onceJob(
 		}},
 	}
 
-	if slices.ContainsFunc(volumes, func(v corev1.Volume) bool {
+	if pod.Spec.NodeName != "" && slices.ContainsFunc(volumes, func(v corev1.Volume) bool {
 		return v.PersistentVolumeClaim != nil
 	}) {
 		// A claim that one node may use at a time is there already.
@@ -254,9 +254,7 @@ func (c *Cluster) oncePolicies(
 		return err == nil && x.Matches(labels.Set(pod.Labels))
 	}
 
-	mine := metav1.LabelSelector{MatchLabels: map[string]string{
-		stacks.LabelStack: c.Stack, stacks.LabelService: onceService(service),
-	}}
+	mine := *c.onceSelector(service)
 	policy := func(spec networkingv1.NetworkPolicySpec) *networkingv1.NetworkPolicy {
 		return &networkingv1.NetworkPolicy{
 			ObjectMeta: metav1.ObjectMeta{
@@ -399,7 +397,7 @@ func (c *Cluster) OneOffs(ctx context.Context) ([]running.OneOff, error) {
 
 		x := running.OneOff{
 			Name: j.Name, ID: string(j.UID), Service: j.Labels[running.LabelOnce],
-			StartedAt: j.CreationTimestamp.Time,
+			StartedAt: j.CreationTimestamp.Time, Locked: j.Labels[running.LabelLocked] != "",
 		}
 		x.Until = x.StartedAt.Add(time.Duration(*j.Spec.ActiveDeadlineSeconds) * time.Second)
 		out = append(out, x)

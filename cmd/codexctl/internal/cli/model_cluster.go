@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// prepareCluster checks whether models can be put into the volumes of the stack. Where no Ollama runs
+// it makes the namespace, as the stack would, which then takes it over.
+func (a *App) prepareCluster(
+	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
+) error {
+	if sharesModels(stack) {
+		return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the "+
+			"volume, so no model can be put into it: remove the key, or give Ollama a way out",
+			stacks.Project, stacks.OllamaData)
+	}
+
+	list, err := k.Replicas(ctx, stacks.Ollama)
+	if err != nil || len(list) > 0 {
+		return err
+	}
+
+	if err := k.Preflight(ctx, stack, upOptions{}); err != nil {
+		return err
+	}
+	ns, _, err := ollamaObjects(t, stack)
+	if err != nil {
+		return err
+	}
+	return k.MakeNamespace(ctx, ns)
+}
+
+// ollamaObjects returns the namespace of the stack, and the StatefulSet of its Ollama.
+func ollamaObjects(
+	t target, stack stacks.Stack,
+) (ns *corev1.Namespace, set *appsv1.StatefulSet, err error) {
+	plain, secret := t.file.Config.Own()
+	settings, _, err := program.LoadOffline(t.project.Root, t.file.Name, plain, secret)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := program.Render(settings, stack, t.project.Root)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	for _, o := range r.Kubernetes.Objects {
+		switch x := o.API.(type) {
+		case *corev1.Namespace:
+			ns = x
+		case *appsv1.StatefulSet:
+			if x.Name == stacks.Ollama {
+				set = x
+			}
+		}
+	}
+	if set == nil {
+		return nil, nil, fmt.Errorf("%s of stack %s has no volume to put a model into", stacks.Ollama,
+			t.file.Name)
+	}
+	return ns, set, nil
+}
+
+// ollamasOnCluster calls put with a way to each pod of Ollama. Before the first up there is none, and
+// one for each volume runs as the stack's would, without a network, for the time that put takes.
+func (a *App) ollamasOnCluster(
+	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
+	put func(at string, dial dialer) error,
+) error {
+	list, err := k.Replicas(ctx, stacks.Ollama)
+	if err != nil {
+		return err
+	}
+
+	for _, pod := range list {
+		err := a.withPod(k, stack, pod, func(dial dialer) error { return put(pod.Name, dial) })
+		if err != nil {
+			return err
+		}
+	}
+	if len(list) > 0 {
+		return nil
+	}
+
+	// Its pods would come beside those that fill the volumes.
+	there, err := k.Workloads(ctx)
+	if err != nil {
+		return err
+	}
+	if _, ok := there[stacks.Ollama]; ok {
+		return fmt.Errorf("no Ollama of stack %s runs, and it should: `codexctl up --no-wait %s` "+
+			"starts it, or says why it cannot", t.file.Name, t.name)
+	}
+
+	_, set, err := ollamaObjects(t, stack)
+	if err != nil {
+		return err
+	}
+	if err := a.pushOllama(ctx, t, stack); err != nil {
+		return err
+	}
+
+	a.say("%s is not up: an Ollama without a network fills each of its volumes", t.file.Name)
+	return k.Fill(ctx, cluster.Filling{
+		Set:   set,
+		Args:  []string{"/bin/ollama", "serve"},
+		Limit: longestImport,
+	}, func(pods []running.Replica) error {
+		for i, pod := range pods {
+			at := fmt.Sprintf("%s-%d", set.Name, i) // the replica that will have it
+			err := a.withPod(k, stack, pod, func(dial dialer) error { return put(at, dial) })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// pushOllama pushes the image of Ollama to the stack's registry if that lacks it, as up does later.
+func (a *App) pushOllama(ctx context.Context, t target, stack stacks.Stack) error {
+	if stack.Registry == "" {
+		return nil // the nodes have it by other ways
+	}
+
+	list, err := ownImages(stack, t.project.Root)
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		if x.Service == stacks.Ollama {
+			_, err := a.pushMissing(ctx, t, []images.Image{x})
+			return err
+		}
+	}
+	return nil
+}
