@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -34,7 +35,7 @@ func TestRollback(t *testing.T) {
 // release adds an up of codexctl to the history of a stack, made with its settings as they are, which
 // provisions nothing. With ! it is one that fails:
 //
-//	release STACK REVISION MODEL [SERVICE=IMAGE | SERVICE:FORMAT]...
+//	release STACK REVISION MODEL [SERVICE=IMAGE | SERVICE:FORMAT]... [--ended=RESULT]
 func release(ts *testscript.TestScript, fails bool, args []string) {
 	ctx, stack, root := context.Background(), args[0], ts.Getenv("PROJECT")
 	var env []string
@@ -74,7 +75,12 @@ func release(ts *testscript.TestScript, fails bool, args []string) {
 		By: "carol", Revision: args[1], Model: args[2], Settings: hex.EncodeToString(sum[:]),
 		Images: map[string]string{}, Data: map[string]int{},
 	}
+	var ended string
 	for _, arg := range args[3:] {
+		if result, ok := strings.CutPrefix(arg, "--ended="); ok {
+			r.ID, ended = rand.Text(), result
+			continue
+		}
 		if service, image, ok := strings.Cut(arg, "="); ok {
 			r.Images[service] = image
 			continue
@@ -88,5 +94,8 @@ func release(ts *testscript.TestScript, fails bool, args []string) {
 	_, err = s.Up(ctx, progress.Quiet(out, time.Now), r, false)
 	if fails != (err != nil) {
 		ts.Fatalf("the up ended with %v: %v", err, errors.Unwrap(err))
+	}
+	if ended != "" {
+		ts.Check(s.Note(ctx, r, ended))
 	}
 }

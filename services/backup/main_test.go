@@ -149,7 +149,8 @@ func TestCommands(t *testing.T) {
 		}
 	}
 
-	s.must(`{"settings":"a: b","deployment":{}}`, "state")
+	s.must(`{"settings":"a: b","deployment":{},"model":{"files":[{"path":"m","content":"aGk="}]}}`,
+		"state")
 	var made struct {
 		Name string
 		archive.Summary
@@ -193,7 +194,8 @@ func TestCommands(t *testing.T) {
 	var state archive.State
 	err = archive.OpenJSON(strings.NewReader(s.must("", "fetch", kinds[archive.Settings])),
 		[]age.Identity{s.id}, &state)
-	if err != nil || state.Settings != "a: b" {
+	if err != nil || state.Settings != "a: b" || state.Model == nil ||
+		string(state.Model.Files[0].Content) != "hi" {
 		t.Errorf("state %+v, %v", state, err)
 	}
 

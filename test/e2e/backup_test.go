@@ -391,6 +391,14 @@ func (d *drill) state(t *testing.T) {
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the settings are others, %v", err)
 	}
+	modelfile := filepath.Join("modelfiles", "codexcontinue", "Modelfile")
+	got, err = os.ReadFile(filepath.Join(folder, modelfile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err = os.ReadFile(d.c.path(modelfile)); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the Modelfile is another one, %v", err)
+	}
 	state, err := os.ReadFile(filepath.Join(folder, "state.json"))
 	if err != nil || !bytes.Contains(state, []byte(`"resources"`)) ||
 		bytes.Contains(state, []byte("what-the-backups-say")) {

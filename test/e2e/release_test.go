@@ -92,6 +92,10 @@ func TestRelease(t *testing.T) {
 	if now := serves(); now != second {
 		t.Errorf("%s serves, not %s", now, second)
 	}
+	said = c.must(t, time.Minute, "bin/codexctl", "history", "-n", "1", stack)
+	if !strings.Contains(said, " model not ready ") {
+		t.Errorf("the history is\n%s", said)
+	}
 
 	out, _, err = c.run(t, 5*time.Minute, "bin/codexctl", "model", "eval", stack)
 	if err == nil || !strings.Contains(out, "0 of 1 evals passed") || !strings.Contains(

@@ -21,6 +21,35 @@ type State struct {
 
 	// Revision is the commit of the sources.
 	Revision string `json:"revision"`
+
+	// Model is what the stack's own model is made of. It is nil in a state of a release before.
+	Model *Model `json:"model,omitempty"`
+}
+
+// Model is what a stack's own model is made of, but for a base that a registry has.
+type Model struct {
+	// Name is the model's name in Ollama, Modelfile the path of its Modelfile below the root of the
+	// sources. Base replaces the FROM of that, unless it is empty.
+	Name      string `json:"name"`
+	Modelfile string `json:"modelfile"`
+	Base      string `json:"base,omitempty"`
+
+	// Digest is the one of modelfiles.Model, by which a version of the model is known.
+	Digest string `json:"digest"`
+
+	Files []ModelFile `json:"files"`
+}
+
+// ModelFile is a file that the model is made of, or tried with.
+type ModelFile struct {
+	// Path is the file's path below the root of the sources.
+	Path   string `json:"path"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+
+	// Left reports whether the file is too large to be kept here. Content is the file's otherwise.
+	Left    bool   `json:"left,omitempty"`
+	Content []byte `json:"content,omitempty"`
 }
 
 // SealJSON writes the value as JSON, encrypted to the recipients.

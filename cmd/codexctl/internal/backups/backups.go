@@ -278,6 +278,10 @@ func openJSON(
 	return err
 }
 
+// ErrNoState is returned where no state is kept with the backups.
+var ErrNoState = errors.New(
+	"no state is kept: `codexctl up` and `codexctl backup create` keep it")
+
 // State returns what was last known of the stack before the time, or the first that is known of it
 // if that is nothing.
 func State(
@@ -295,7 +299,7 @@ func State(
 		}
 	}
 	if len(states) == 0 {
-		return s, errors.New("no state is kept: `codexctl up` and `codexctl backup create` keep it")
+		return s, ErrNoState
 	}
 
 	slices.Sort(states)

@@ -80,6 +80,10 @@ func restoreRelease(t *testing.T, dir string, data int, ids []age.Identity) {
 		t.Errorf("erased since are %+v", b.Since)
 	}
 
+	if _, err := b.State(t.Context()); !errors.Is(err, ErrNoState) {
+		t.Errorf("nothing is kept of its state, and there is one: %v", err)
+	}
+
 	parts := map[string][]byte{}
 	for _, name := range []string{archive.Redis, archive.Documents, archive.Models} {
 		err := b.Part(name, func(content io.Reader) (err error) {

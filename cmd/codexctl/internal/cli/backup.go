@@ -68,21 +68,25 @@ all of it is decrypted and checked here. Nothing is restored.`,
 	verify.Flags().StringVar(&verifyIdentity, "identity", "",
 		"decrypt it with the identity in this file; - is the standard input")
 
-	var stateIdentity, stateFrom string
+	var stateIdentity, stateFrom, stateAt string
 	state := &cobra.Command{
 		Use:   "state STACK FOLDER --identity FILE",
-		Short: "Get a stack's settings and state back, as they were last",
+		Short: "Get a stack's settings, model's sources and state back, as they were last",
 		Long: `Writes what was last kept of the stack by "up" and "backup create" to a new folder: its
-settings file, and state.json, which "pulumi stack import --file" reads. Secrets in both
-are encrypted as they were, so the passphrase is needed as before.`,
+settings file, modelfiles/ with what its model is made of, and state.json, which
+"pulumi stack import --file" reads. Secrets are encrypted as they were, so the passphrase
+is needed as before. Files of the model beyond 32 MiB are named, and not in it.`,
 		Args: exactly(2, "name the stack, and a new folder"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.backupState(c.Context(), args[0], args[1], stateIdentity, stateFrom)
+			return a.backupState(c.Context(), args[0], args[1], stateOptions{
+				identity: stateIdentity, from: stateFrom, at: stateAt,
+			})
 		},
 	}
 	state.Flags().StringVar(&stateIdentity, "identity", "",
 		"the file with an identity; - is the standard input")
 	state.Flags().StringVar(&stateFrom, "from", "", "a folder with a copy of the backups' files")
+	state.Flags().StringVar(&stateAt, "at", "", "as they were at the backup of this name")
 
 	for _, x := range []*cobra.Command{create, list, verify, state} {
 		x.DisableFlagsInUseLine = true
@@ -260,8 +264,8 @@ func (k keeper) release(ctx context.Context, stay ...string) {
 }
 
 func (a *App) createBackup(ctx context.Context, name string) error {
-	return a.withKeeper(ctx, name, func(t target, _ stacks.Stack, k keeper) error {
-		if err := a.keepState(ctx, t, k); err != nil {
+	return a.withKeeper(ctx, name, func(t target, stack stacks.Stack, k keeper) error {
+		if err := a.keepState(ctx, t, stack, k); err != nil {
 			return err
 		}
 		b, err := k.create(ctx)
@@ -301,7 +305,7 @@ func (a *App) listBackups(ctx context.Context, name string, asJSON bool) error {
 }
 
 func (a *App) verifyBackup(ctx context.Context, name, backup, identity string) error {
-	return a.withKeeper(ctx, name, func(_ target, _ stacks.Stack, k keeper) error {
+	return a.withKeeper(ctx, name, func(t target, stack stacks.Stack, k keeper) error {
 		if identity != "" {
 			ids, err := backups.Identities(identity, a.in)
 			if err != nil {
@@ -309,7 +313,7 @@ func (a *App) verifyBackup(ctx context.Context, name, backup, identity string) e
 			}
 			return a.withBackup(ctx, k, backup, ids, func(b *backups.Backup) error {
 				a.describe(b)
-				return nil
+				return a.describeModel(ctx, t, stack, b)
 			})
 		}
 
@@ -360,11 +364,47 @@ func (a *App) describe(b *backups.Backup) {
 	a.out.Table(rows, nil)
 }
 
+// describeModel says what the stack's own model was made of at the backup, and whether the sources
+// here make another one.
+func (a *App) describeModel(
+	ctx context.Context, t target, stack stacks.Stack, b *backups.Backup,
+) error {
+	s, err := b.State(ctx)
+	if errors.Is(err, backups.ErrNoState) || err == nil && s.Model == nil {
+		a.say("what the model was made of is not kept with %s", b.Name)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("what was kept of the stack's state: %w", err)
+	}
+
+	m := s.Model
+	a.out.Printf("model %s:%s, as kept %s", console.Plain(m.Name), console.Plain(version(m.Digest)),
+		s.Time.Format(time.RFC3339))
+	rows := [][]string{}
+	for _, f := range m.Files {
+		size := console.Size(f.Bytes)
+		if f.Left {
+			size += ", not in it"
+		}
+		rows = append(rows, []string{"  " + console.Plain(f.Path), size, console.Plain(f.SHA256)})
+	}
+	a.out.Table(rows, nil)
+
+	if m.Name != stack.Model.Name || m.Digest != stack.Model.Digest {
+		a.say("the sources here make %s:%s of %s: a restore leaves them alone. `codexctl backup state "+
+			"%s FOLDER --at %s --identity KEY` writes those of the backup into FOLDER: to have that "+
+			"model, put them into the place of yours, and `codexctl up %[4]s`", stack.Model.Name,
+			version(stack.Model.Digest), stack.Model.Modelfile, t.name, b.Name)
+	}
+	return nil
+}
+
 // keepState keeps the stack's settings and state beside its backups.
-func (a *App) keepState(ctx context.Context, t target, k keeper) error {
+func (a *App) keepState(ctx context.Context, t target, stack stacks.Stack, k keeper) error {
 	s, err := a.session(ctx, t, false)
 	if err == nil {
-		err = a.keepStateOf(ctx, t, s, k)
+		err = a.keepStateOf(ctx, t, stack, s, k)
 	}
 	if err != nil {
 		return a.explainError(err, t.name)
@@ -373,8 +413,14 @@ func (a *App) keepState(ctx context.Context, t target, k keeper) error {
 }
 
 // keepStateOf is keepState of a session that is open.
-func (a *App) keepStateOf(ctx context.Context, t target, s *deploy.Session, k keeper) error {
-	state := archive.State{Revision: a.revision(ctx, t)}
+func (a *App) keepStateOf(
+	ctx context.Context, t target, stack stacks.Stack, s *deploy.Session, k keeper,
+) error {
+	model, err := backups.ReadModel(os.DirFS(t.project.Root), stack)
+	if err != nil {
+		return err
+	}
+	state := archive.State{Revision: a.revision(ctx, t), Model: model}
 	settings, err := os.ReadFile(t.file.Path)
 	if err != nil {
 		return err
@@ -401,24 +447,38 @@ func (a *App) stateAfterUp(
 	}
 	k, err := a.keeper(ctx, t, stack, p)
 	if err == nil {
-		err = a.keepStateOf(ctx, t, s, k)
+		err = a.keepStateOf(ctx, t, stack, s, k)
 	}
 	if err != nil {
 		a.say("the stack's state is not kept beside its backups: %v", err)
 	}
 }
 
-func (a *App) backupState(ctx context.Context, name, folder, identity, from string) error {
-	if identity == "" {
+// stateOptions are the options of `backup state`.
+type stateOptions struct {
+	identity, from string
+
+	at string // the name of a backup; empty is now
+}
+
+func (a *App) backupState(ctx context.Context, name, folder string, o stateOptions) error {
+	if o.identity == "" {
 		return usageError{errors.New("--identity is not set: name the file of an identity")}
 	}
-	ids, err := backups.Identities(identity, a.in)
+	at := a.now()
+	if o.at != "" {
+		if err := archive.CheckName(o.at); err != nil {
+			return usageError{fmt.Errorf("--at: %w", err)}
+		}
+		_, _, at = archive.Parse(archive.File(o.at))
+	}
+	ids, err := backups.Identities(o.identity, a.in)
 	if err != nil {
 		return err
 	}
 
 	write := func(file string, src backups.Source) error {
-		s, err := backups.State(ctx, src, a.now(), ids)
+		s, err := backups.State(ctx, src, at, ids)
 		if err != nil {
 			return err
 		}
@@ -428,17 +488,39 @@ func (a *App) backupState(ctx context.Context, name, folder, identity, from stri
 		err = errors.Join(
 			os.WriteFile(filepath.Join(folder, file), []byte(s.Settings), 0o600),
 			os.WriteFile(filepath.Join(folder, "state.json"), s.Deployment, 0o600))
-		if err == nil {
-			a.say("the settings and the state of %s, sources %s, are in %s",
-				s.Time.Format(time.RFC3339), s.Revision, folder)
+		if err == nil && s.Model != nil {
+			err = backups.WriteModel(folder, s.Model)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		a.say("the settings and the state of %s, sources %s, are in %s",
+			s.Time.Format(time.RFC3339), console.Plain(s.Revision), folder)
+		a.sayModelFiles(s.Model, folder)
+		return nil
 	}
 
-	if from != "" { // the stack may be gone with its settings
-		return write("Pulumi."+filepath.Base(name)+".yaml", backups.Folder(from))
+	if o.from != "" { // the stack may be gone with its settings
+		return write("Pulumi."+filepath.Base(name)+".yaml", backups.Folder(o.from))
 	}
 	return a.withKeeper(ctx, name, func(t target, _ stacks.Stack, k keeper) error {
 		return write(filepath.Base(t.file.Path), k)
 	})
+}
+
+// sayModelFiles says where the model's files are that were written to the folder, and which are
+// not.
+func (a *App) sayModelFiles(m *archive.Model, folder string) {
+	if m == nil {
+		a.say("what the model is made of was not kept: the release was an earlier one")
+		return
+	}
+	a.say("what makes the model %s:%s is in %s", console.Plain(m.Name),
+		console.Plain(version(m.Digest)), filepath.Join(folder, filepath.Dir(m.Modelfile)))
+	for _, f := range m.Files {
+		if f.Left {
+			a.say("  but for %s, which was too large (%s): yours has to have the SHA-256 %s",
+				console.Plain(f.Path), console.Size(f.Bytes), console.Plain(f.SHA256))
+		}
+	}
 }

@@ -122,12 +122,12 @@ func (a *App) rotateCertificates(ctx context.Context, name string, anyway bool) 
 	})
 }
 
-// isUp reports whether the last update that succeeded had the settings file of the digest, or left
+// isUp reports whether the last update that made all had the settings file of the digest, or left
 // nothing that runs. It takes one that says no digest, as a plain pulumi makes them, for that.
 func isUp(newestFirst []deploy.Update, digest string) bool {
 	for _, u := range newestFirst {
 		switch {
-		case u.Result != "succeeded":
+		case !u.Made():
 		case u.Kind == "destroy":
 			return true
 		case u.Kind == "update":

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -28,8 +29,9 @@ func (a *App) historyCommand() *cobra.Command {
 		Long: `Prints the updates that the backend of the state knows, the newest first. What
 "up" made has who ran it and the commit of the sources, and with --json the model,
 the images and the SHA-256 of the settings file. A plain pulumi leaves these out.
-The result is that of the resources: "up" waits for the model after it, and one that
-fails then, as in its evals, is in none.`,
+The result is "succeeded" where all was made, is healthy and has its model; "not
+healthy" and "model not ready" where all was made and that came to nothing, and
+"model not awaited" where nobody waited for the model (--no-wait, Ctrl-C).`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			if last < 0 {
@@ -126,7 +128,7 @@ func (a *App) release(ctx context.Context, t target, stack stacks.Stack) (deploy
 	r := deploy.Release{
 		By: operator(), Revision: a.revision(ctx, t), Settings: settings,
 		Images: map[string]string{}, Data: stack.DataFormats(),
-		Model: stack.Model.Name + ":" + stack.Model.Digest[:shortDigest],
+		Model: stack.Model.Name + ":" + stack.Model.Digest[:shortDigest], ID: rand.Text(),
 	}
 	for _, x := range list {
 		r.Images[x.Service] = x.Ref
@@ -138,6 +140,19 @@ func (a *App) release(ctx context.Context, t target, stack stacks.Stack) (deploy
 	}
 
 	return r, err
+}
+
+// note has the history say what came of an update of which all was made, if it did not succeed. Of
+// one that was interrupted since nobody knows.
+func (a *App) note(ctx context.Context, s *deploy.Session, made deploy.Release, result string) {
+	if ctx.Err() != nil {
+		result = deploy.NotAwaited
+	}
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	if err := s.Note(ctx, made, result); err != nil {
+		a.say("`codexctl history` says that this up succeeded, and it is %s: %v", result, err)
+	}
 }
 
 // settingsDigest returns the SHA-256 of the stack's settings file in hex.

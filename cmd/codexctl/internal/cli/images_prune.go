@@ -199,7 +199,7 @@ func lastImages(newestFirst []deploy.Update, keep int) map[string]bool {
 			if keep == 0 {
 				break
 			}
-			if u.Result == succeeded {
+			if u.Stands() {
 				keep, counted = keep-1, u.Release.Images
 			}
 		}

@@ -113,6 +113,9 @@ func (a *App) restoreBackup(
 	}
 
 	a.describe(b)
+	if err := a.describeModel(ctx, t, stack, b); err != nil {
+		a.say("%v", err) // what people have stored is in the backup, and goes back without it
+	}
 	if err := r.confirm(); err != nil {
 		return err
 	}
@@ -172,7 +175,7 @@ func (r *restorer) unchanged(ctx context.Context, err error) error {
 	return err
 }
 
-// afterwards returns a context for what is put right after a restore that was cut off.
+// afterwards returns a context for what is put right after a command that was cut off.
 func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 }
@@ -544,7 +547,8 @@ func counted(acts map[string]int) string {
 	return strings.Join(out, ", ")
 }
 
-// models says which models the stack had, of which a backup has the names alone.
+// models says which models the stack had, of which a backup has the names alone. What the stack's
+// own is made of is kept with the state.
 func (r *restorer) models() error {
 	var had struct {
 		Models []struct{ Name, Digest string }

@@ -39,6 +39,8 @@ type restoring struct {
 
 	dir string // with the backup's files
 	to  age.Recipient
+
+	identity string // the file of its identity
 }
 
 // erase writes down that somebody was erased so long after the backup.
@@ -183,6 +185,10 @@ func restored(t *testing.T) (*App, *restoring, *strings.Builder, target, stacks.
 	}
 
 	p := &restoring{done: new([]string), read: map[string]string{}, dir: dir, to: id.Recipient()}
+	p.identity = filepath.Join(t.TempDir(), "identity.txt")
+	if err := os.WriteFile(p.identity, []byte(id.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	p.erase(t, "ada", time.Minute)
 	b, err := backups.Open(t.Context(), backups.Folder(dir), "", t.TempDir(), []age.Identity{id})
 	if err != nil {

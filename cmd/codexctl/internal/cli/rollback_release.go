@@ -15,14 +15,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// succeeded is the result of an update of which everything was made.
-const succeeded = "succeeded"
-
 // isRelease reports whether the update made the stack what `codexctl up` recorded.
 func isRelease(u deploy.Update) bool { return u.Kind == "update" && u.Release != nil }
 
 // earlier returns the release to go back to: that of the number or, if it is 0, the last one that
-// succeeded before what the stack is now and differs from it.
+// stands before what the stack is now and differs from it. One of which not all was made differs
+// from any, as not all of a release is recorded.
 func earlier(newestFirst []deploy.Update, number int) (deploy.Update, error) {
 	if number > 0 {
 		return numbered(newestFirst, number)
@@ -41,7 +39,7 @@ func earlier(newestFirst []deploy.Update, number int) (deploy.Update, error) {
 	}
 
 	for _, u := range newestFirst[i+1:] {
-		if !isRelease(u) || u.Result != succeeded || u.Number >= before {
+		if !isRelease(u) || !u.Stands() || u.Number >= before {
 			continue
 		}
 		if n := u.Release.Rollback; n > 0 { // it was a release before it
@@ -51,7 +49,7 @@ func earlier(newestFirst []deploy.Update, number int) (deploy.Update, error) {
 			}
 			return to, nil
 		}
-		if now.Result != succeeded || now.Release.Rollback > 0 || differs(u.Release, now.Release) {
+		if !now.Made() || now.Release.Rollback > 0 || differs(u.Release, now.Release) {
 			return u, nil
 		}
 	}
@@ -60,7 +58,7 @@ func earlier(newestFirst []deploy.Update, number int) (deploy.Update, error) {
 		"lists all")
 }
 
-// numbered returns the release of the number, which has to have succeeded.
+// numbered returns the release of the number, which has to stand.
 func numbered(list []deploy.Update, number int) (deploy.Update, error) {
 	i := slices.IndexFunc(list, func(u deploy.Update) bool { return u.Number == number })
 	switch {
@@ -72,9 +70,9 @@ func numbered(list []deploy.Update, number int) (deploy.Update, error) {
 	case list[i].Release == nil:
 		return deploy.Update{}, fmt.Errorf("%d was made by another program than codexctl, which records "+
 			"the images", number)
-	case list[i].Result != succeeded:
-		return deploy.Update{}, fmt.Errorf("%d is %s, so the stack was never that: choose one that "+
-			"succeeded", number, list[i].Result)
+	case !list[i].Stands():
+		return deploy.Update{}, fmt.Errorf("%d ended as %q, so the stack was never that: choose one "+
+			"that succeeded", number, list[i].Result)
 	}
 
 	return list[i], nil

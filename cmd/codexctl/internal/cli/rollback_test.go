@@ -66,6 +66,21 @@ func TestEarlier(t *testing.T) {
 		"of one that failed though nothing differs": {
 			[]deploy.Update{made(2, "failed", "a"), made(1, "succeeded", "a")}, 0, 1, "",
 		},
+		"before one whose model failed": {
+			[]deploy.Update{made(3, deploy.ModelNotReady, "c"), made(2, deploy.ModelNotReady, "b"),
+				made(1, "succeeded", "a")},
+			0, 1, "",
+		},
+		"not to what differs in nothing from one whose model failed": {
+			[]deploy.Update{made(3, deploy.ModelNotReady, "b"), made(2, "succeeded", "b"),
+				made(1, "succeeded", "a")},
+			0, 1, "",
+		},
+		"one whose model was not awaited": {
+			[]deploy.Update{made(3, "succeeded", "c"), made(2, deploy.NotAwaited, "b"),
+				made(1, "succeeded", "a")},
+			0, 2, "",
+		},
 		"further back after a rollback": {
 			[]deploy.Update{with(made(4, "succeeded", "d"), 2), made(3, "succeeded", "c"),
 				made(2, "succeeded", "b"), made(1, "succeeded", "a")},
@@ -96,7 +111,11 @@ func TestEarlier(t *testing.T) {
 		"a down":         {[]deploy.Update{plain(1, "destroy")}, 1, 0, "1 is no up: it was a destroy"},
 		"of pulumi":      {[]deploy.Update{plain(1, "update")}, 1, 0, "another program than codexctl"},
 		"one that failed": {
-			[]deploy.Update{made(2, "succeeded", "b"), made(1, "failed", "a")}, 1, 0, "1 is failed",
+			[]deploy.Update{made(2, "succeeded", "b"), made(1, "failed", "a")}, 1, 0, `1 ended as "failed"`,
+		},
+		"one whose model failed": {
+			[]deploy.Update{made(2, "succeeded", "b"), made(1, deploy.ModelNotReady, "a")}, 1, 0,
+			`1 ended as "model not ready", so the stack was never that`,
 		},
 	} {
 		got, err := earlier(tt.newestFirst, tt.number)

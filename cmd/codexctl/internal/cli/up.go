@@ -123,6 +123,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if err != nil {
 		return err
 	}
+	made.NoWait = o.noWait
 	rolledBack, err := a.checkRollback(ctx, t, s, p, stack, &made)
 	if err != nil {
 		return err
@@ -147,6 +148,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 			a.explainUp(ctx, p, stack, t.name, result, problems, err))
 	}
 	if err := a.verify(ctx, p, stack, t.name); err != nil {
+		a.note(ctx, s, made, deploy.Unhealthy)
 		return a.offerRollback(ctx, s, t.name, err)
 	}
 
@@ -164,6 +166,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
+		a.note(ctx, s, made, deploy.NotAwaited)
 		return err
 	}
 	defer way.Close()
@@ -172,6 +175,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if !o.noWait && way.url != "" {
 		m, problems, err := a.awaitModel(ctx, p, stack, way, o.waitTimeout)
 		if len(problems) > 0 {
+			a.note(ctx, s, made, deploy.Unhealthy)
 			return a.offerRollback(ctx, s, t.name, a.notUp(ctx, p, stack, t.name, problems))
 		}
 
@@ -180,6 +184,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		case failed && rolledBack && a.serveEarlier(ctx, t) == nil:
 			// What the Modelfile makes may fail where an earlier version is to serve.
 		case err != nil:
+			a.note(ctx, s, made, deploy.ModelNotReady)
 			return a.offerRollback(ctx, s, t.name, a.explainModel(ctx, p, stack, t.name, err))
 		default:
 			model = &m
@@ -187,6 +192,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 	if !o.noWait {
 		if err := a.serveEarlier(ctx, t); err != nil {
+			a.note(ctx, s, made, deploy.ModelNotReady)
 			return err
 		}
 	}

@@ -32,6 +32,12 @@ type Release struct {
 
 	// Rollback is the number of the earlier release whose images these are; 0 is that of none.
 	Rollback int `json:"rollback,omitempty"`
+
+	// NoWait reports whether `up` was not to wait for the model.
+	NoWait bool `json:"noWait,omitempty"`
+
+	// ID is another one for each update. By it the history has what Note says of it.
+	ID string `json:"id,omitempty"`
 }
 
 // messagePrefix begins the message of an update of codexctl. The Release follows as JSON.
@@ -46,6 +52,20 @@ func (r Release) message() string {
 	return messagePrefix + string(b)
 }
 
+// Results of an update. Pulumi knows of the resources alone: what `up` finds after it is added.
+const (
+	// Succeeded says that all was made, is healthy, and has its model.
+	Succeeded = "succeeded"
+
+	// Unhealthy and ModelNotReady say that all was made, and then a service did not come up, or the
+	// model could not be used.
+	Unhealthy     = "not healthy"
+	ModelNotReady = "model not ready"
+
+	// NotAwaited says that all was made, and that nobody waited for the model until it was ready.
+	NotAwaited = "model not awaited"
+)
+
 // Update is an update of the stack that has ended, or goes on.
 type Update struct {
 	// Number counts the updates of the stack from 1. A backend on disk or in a bucket has no numbers
@@ -55,7 +75,7 @@ type Update struct {
 	// Kind is what was done in a word of Pulumi's: update, destroy, refresh, ...
 	Kind string `json:"kind"`
 
-	// Result is succeeded, failed or in-progress.
+	// Result is one of the results above, or failed or in-progress.
 	Result string    `json:"result"`
 	Start  time.Time `json:"start"`
 
@@ -72,6 +92,23 @@ type Update struct {
 	// JSON. Secrets holds the keys of those that are secret, or have a secret in them.
 	Config  map[string]string `json:"-"`
 	Secrets []string          `json:"-"`
+}
+
+// Made reports whether the update has made all resources, whatever came of them.
+func (u Update) Made() bool {
+	return slices.Contains([]string{Succeeded, Unhealthy, ModelNotReady, NotAwaited}, u.Result)
+}
+
+// Stands reports whether the update made the stack what it was to, as far as anybody has seen.
+func (u Update) Stands() bool { return u.Result == Succeeded || u.Result == NotAwaited }
+
+// notePrefix begins the name of the stack's tag with what Note says of a release.
+const notePrefix = "codexctl:"
+
+// Note has the history give the result for the release, of which all was made. An update that has
+// ended is not written again by any backend, so it is a tag of the stack.
+func (s *Session) Note(ctx context.Context, made Release, result string) error {
+	return explain(ctx, s.stack.SetTag(ctx, notePrefix+made.ID, result))
 }
 
 // historyPage is how many updates the backend is asked for at once. Unasked, the CLI gives ten.
@@ -92,11 +129,34 @@ func (s *Session) History(ctx context.Context) ([]Update, error) {
 	}
 
 	out := make([]Update, len(list))
+	noted := false
 	for i, u := range list {
 		out[i] = update(u)
 		out[i].Number = len(list) - i
+		noted = noted || out[i].Release != nil && out[i].Release.ID != ""
+	}
+
+	if noted {
+		tags, err := s.stack.ListTags(ctx)
+		if err != nil {
+			return nil, explain(ctx, err)
+		}
+		note(out, tags)
 	}
 	return out, nil
+}
+
+// note gives the updates of which all was made the results that the stack's tags have.
+func note(list []Update, tags map[string]string) {
+	for i, u := range list {
+		if u.Release == nil || u.Release.ID == "" || !u.Made() {
+			continue
+		}
+		noted := Update{Result: tags[notePrefix+u.Release.ID]}
+		if noted.Made() {
+			list[i].Result = noted.Result
+		}
+	}
 }
 
 // update reads what the backend knows of an update.
@@ -130,6 +190,9 @@ func update(u auto.UpdateSummary) Update {
 	var r Release
 	if ours && json.Unmarshal([]byte(text), &r) == nil {
 		out.Release = &r
+		if r.NoWait && out.Result == Succeeded {
+			out.Result = NotAwaited
+		}
 	}
 
 	return out

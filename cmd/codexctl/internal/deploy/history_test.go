@@ -44,6 +44,16 @@ func TestUpdate(t *testing.T) {
 				Secrets: []string{"codexcontinue:redisPassword", "codexcontinue:tlsKey"},
 			},
 		},
+		"that was not to wait": {
+			auto.UpdateSummary{
+				Kind: "update", Result: "succeeded", StartTime: "2026-11-26T14:03:00.000Z",
+				Message: Release{NoWait: true, ID: "A"}.message(),
+			},
+			Update{
+				Kind: "update", Result: NotAwaited, Start: start, Release: &Release{NoWait: true, ID: "A"},
+				Config: map[string]string{},
+			},
+		},
 		"of pulumi, and going on": {
 			auto.UpdateSummary{
 				Kind: "refresh", Result: "in-progress",
@@ -58,6 +68,35 @@ func TestUpdate(t *testing.T) {
 		if d := cmp.Diff(tt.want, update(tt.in)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
 		}
+	}
+}
+
+// TestNote gives updates the results of the stack's tags, but those of which not all was made, and
+// takes no result that only Pulumi gives.
+func TestNote(t *testing.T) {
+	list := []Update{
+		{Result: Succeeded, Release: &Release{ID: "A"}},
+		{Result: Succeeded, Release: &Release{ID: "B"}},
+		{Result: NotAwaited, Release: &Release{ID: "C", NoWait: true}},
+		{Result: "failed", Release: &Release{ID: "D"}},
+		{Result: Succeeded, Release: &Release{}}, // of a release before
+		{Result: Succeeded},
+		{Result: Succeeded, Release: &Release{ID: "E"}},
+	}
+	note(list, map[string]string{
+		"codexctl:A": ModelNotReady, "codexctl:C": Unhealthy, "codexctl:D": ModelNotReady,
+		"codexctl:": Unhealthy, "codexctl:E": "in-progress",
+	})
+
+	var got []string
+	for _, u := range list {
+		got = append(got, u.Result)
+	}
+	want := []string{
+		ModelNotReady, Succeeded, Unhealthy, "failed", Succeeded, Succeeded, Succeeded,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("the results (-want +got):\n%s", d)
 	}
 }
 

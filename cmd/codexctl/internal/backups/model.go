@@ -1,0 +1,143 @@
+package backups
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+
+	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/backup/archive"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// MaxModel is how much of a model's files a state has, in bytes: the Modelfile and adapters, as a
+// rule, and no weights. The service holds a state in memory, and so does who reads it (maxRecords).
+const MaxModel = 32 << 20
+
+// ReadModel reads what the stack's own model is made of in the sources. Of a file that is too
+// large, it has the size and the SHA-256. The files have to be those of which the stack was
+// loaded.
+func ReadModel(sources fs.FS, stack stacks.Stack) (*archive.Model, error) {
+	m := stack.Model
+	files, err := m.Files(sources)
+	if err != nil {
+		return nil, err
+	}
+
+	out := &archive.Model{Name: m.Name, Modelfile: m.Modelfile, Base: m.Base, Digest: m.Digest}
+	left := int64(MaxModel)
+	for _, x := range files {
+		f, err := readModelFile(sources, x.Source, left)
+		if err != nil {
+			return nil, fmt.Errorf("model: %w", err)
+		}
+		left -= int64(len(f.Content))
+		out.Files = append(out.Files, f)
+	}
+	return out, CheckModel(out)
+}
+
+// readModelFile reads a file, and its content if it has no more bytes than most.
+func readModelFile(sources fs.FS, name string, most int64) (archive.ModelFile, error) {
+	file := archive.ModelFile{Path: name}
+	f, err := sources.Open(name)
+	if err != nil {
+		return file, err
+	}
+	defer f.Close()
+
+	sum := sha256.New()
+	file.Content, err = io.ReadAll(io.LimitReader(io.TeeReader(f, sum), most+1))
+	if err != nil {
+		return file, fmt.Errorf("%s: %w", name, err)
+	}
+	file.Bytes = int64(len(file.Content))
+	if file.Bytes > most {
+		rest, err := io.Copy(sum, f)
+		if err != nil {
+			return file, fmt.Errorf("%s: %w", name, err)
+		}
+		file.Bytes, file.Left, file.Content = file.Bytes+rest, true, nil
+	}
+	file.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	return file, nil
+}
+
+// CheckModel returns an error unless the model's files are what was read, and make the model as
+// far as they are there.
+func CheckModel(m *archive.Model) (err error) {
+	dir, err := os.MkdirTemp("", "codexctl-model-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return WriteModel(dir, m)
+}
+
+// WriteModel writes the model's files to their paths below the folder, which has none of them, and
+// checks them as CheckModel.
+func WriteModel(folder string, m *archive.Model) error {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+
+	for _, f := range m.Files {
+		if err := writeModelFile(root, f); err != nil {
+			return fmt.Errorf("model: %s: %w", f.Path, err)
+		}
+	}
+
+	if slices.ContainsFunc(m.Files, func(f archive.ModelFile) bool { return f.Left }) {
+		return nil // what they make nobody knows without the others
+	}
+	made, err := modelfiles.Load(root.FS(), m.Modelfile, m.Base)
+	if err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	if made.Digest != m.Digest {
+		return fmt.Errorf("model: its files make %s, and it was %s", made.Digest, m.Digest)
+	}
+	return nil
+}
+
+func writeModelFile(root *os.Root, f archive.ModelFile) error {
+	sum := sha256.Sum256(f.Content)
+	switch {
+	case f.Left:
+		return nil
+	case int64(len(f.Content)) != f.Bytes || hex.EncodeToString(sum[:]) != f.SHA256:
+		return fmt.Errorf("it is damaged: it has %d bytes with the SHA-256 %x, and %d with %s were read",
+			len(f.Content), sum, f.Bytes, f.SHA256)
+	case !fs.ValidPath(f.Path):
+		return errors.New("this is no path below the sources")
+	}
+
+	if err := root.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
+		return err
+	}
+	w, err := root.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(f.Content)
+	return errors.Join(err, w.Close())
+}
+
+// State returns what was last known of the stack before the backup, as function State. Its model,
+// if it has one, was checked.
+func (b *Backup) State(ctx context.Context) (archive.State, error) {
+	s, err := State(ctx, b.sources[0], b.Manifest.Begun, b.identities)
+	if err == nil && s.Model != nil {
+		err = CheckModel(s.Model)
+	}
+	return s, err
+}
