@@ -269,7 +269,7 @@ func TestEdgeInternal(t *testing.T) {
 		t.Errorf("plain HTTP: %s to %s, %v", resp.Status, to, resp.Header)
 	}
 
-	e.stop(10 * time.Second)
+	e.stop(time.Minute)
 	again := startTLS(t, settings, upstream, data)
 	again.await("the certificate", func() bool {
 		resp, err = again.client(edgeHost, again.roots()).Get("https://" + edgeHost)

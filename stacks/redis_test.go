@@ -6,11 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,20 +30,20 @@ type passwordServer struct {
 	users []string
 	out   bytes.Buffer
 	cmd   *exec.Cmd
+	now   int // what has passed on its own clock, in seconds
 }
 
 func newPasswordServer(t *testing.T) *passwordServer {
 	t.Helper()
 	peers.Find(t, "redis", "redis-server")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// The kernel gives this port to nobody else between two starts.
+	port, err := strconv.Atoi(peers.FreePort(t, "127.0.0.1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
 
 	s := &passwordServer{
-		t: t, dir: t.TempDir(), port: l.Addr().(*net.TCPAddr).Port,
-		users: []string{"backend", "ml"},
+		t: t, dir: t.TempDir(), port: port, users: []string{"backend", "ml"},
 	}
 	s.write("redis.conf",
 		fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nsave \"\"\n"+
@@ -82,7 +82,7 @@ func (s *passwordServer) start(password string, seconds int) {
 		s.t.Fatal(err)
 	}
 
-	for deadline := time.Now().Add(10 * time.Second); !s.takes("health", "any"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !s.takes("health", "any"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("Redis does not answer:\n%s", s.out.String())
 		}
@@ -109,6 +109,8 @@ func (s *passwordServer) takes(user, password string) bool {
 		Password:        password,
 		MaxRetries:      -1,
 		DisableIdentity: true,
+		DialTimeout:     time.Minute, // no answer is not taken for a no
+		ReadTimeout:     time.Minute,
 	})
 	defer c.Close()
 	return c.Ping(context.Background()).Err() == nil
@@ -159,10 +161,42 @@ func (s *passwordServer) ownCLI() {
 	}
 }
 
+// clockBegin is when the clocks of passwordServers begin, in Unix time.
+const clockBegin = 1_800_000_000
+
+// ownClock gives the script a clock that only pass changes: a busy machine may need longer for what a
+// test does before the time is over than that time is. A sleep ends when so much has passed in all, as
+// it may begin after that.
+func (s *passwordServer) ownClock() {
+	s.t.Helper()
+	s.pass(0)
+	clock := filepath.Join(s.dir, "clock")
+	for name, script := range map[string]string{
+		"date": "exec cat " + clock,
+		"sleep": fmt.Sprintf("until [ $(cat %s) -ge $((%d + $1)) ]; do /bin/sleep 0.1; done; "+
+			"exec /bin/sleep 0.1", clock, clockBegin),
+	} {
+		s.write(name, "#!/bin/sh\n"+script+"\n")
+		if err := os.Chmod(filepath.Join(s.dir, name), 0o700); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// pass lets so many seconds pass on the script's clock.
+func (s *passwordServer) pass(seconds int) {
+	s.t.Helper()
+	s.now += seconds
+	s.write("clock.new", fmt.Sprint(clockBegin+s.now))
+	if err := os.Rename(filepath.Join(s.dir, "clock.new"), filepath.Join(s.dir, "clock")); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // until waits until the password lets in nobody.
 func (s *passwordServer) until(password string) {
 	s.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for ; s.opensTo(password) != ""; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("Redis still takes the former password:\n%s", s.out.String())
@@ -175,23 +209,25 @@ func (s *passwordServer) until(password string) {
 func TestPasswordRotation(t *testing.T) {
 	s := newPasswordServer(t)
 	s.ownCLI()
+	s.ownClock()
 
-	s.start("first", 3)
+	s.start("first", 3600)
 	s.holds("with the first password", map[string]string{"first": "backend ml", "second": "", "": ""})
 	s.stop()
 
-	s.start("second", 3)
+	s.start("second", 3600)
 	s.holds("after a rotation",
 		map[string]string{"first": "backend ml", "second": "backend ml", "third": ""})
 	s.stop()
 
-	s.start("second", 3) // it crashed: the former password is still taken
+	s.start("second", 3600) // it crashed: the former password is still taken
 	s.holds("after a restart", map[string]string{"first": "backend ml", "second": "backend ml"})
+	s.pass(3600)
 	s.until("first")
 	s.holds("when the time is over", map[string]string{"first": "", "second": "backend ml"})
 	s.stop()
 
-	s.start("second", 3)
+	s.start("second", 3600)
 	s.holds("after another restart", map[string]string{"first": "", "second": "backend ml"})
 	s.stop()
 
@@ -222,19 +258,21 @@ func TestPasswordOfDefaultUser(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newPasswordServer(t)
 			s.ownCLI()
+			s.ownClock()
 			hash := sha256.Sum256([]byte("first"))
 			s.write("passwords", hex.EncodeToString(hash[:])+" none 1790000000\n")
 
-			s.start(password, 3)
+			s.start(password, 3600)
 			want := map[string]string{"first": "default", "second": ""}
 			want[password] += " backend ml"
 			want[password] = strings.TrimSpace(want[password])
 			s.holds("after the update", want)
 			s.stop()
 
-			s.start(password, 3)
+			s.start(password, 3600)
 			s.holds("after a restart", want)
-			deadline := time.Now().Add(10 * time.Second)
+			s.pass(3600)
+			deadline := time.Now().Add(time.Minute)
 			for ; s.takes("default", "first"); time.Sleep(100 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("the default user still gets in:\n%s", s.out.String())
@@ -262,7 +300,7 @@ func TestPasswordOfNewUser(t *testing.T) {
 	s.users = append(s.users, "ml")
 	s.start("first", 1)
 	s.holds("with the user", map[string]string{"first": "backend ml"})
-	for deadline := time.Now().Add(10 * time.Second); s.rotates(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.rotates(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the user of the rotation is still there:\n%s", s.out.String())
 		}
@@ -328,7 +366,7 @@ func TestHealthOnAFullDisk(t *testing.T) {
 		s.cmd = nil
 	})
 
-	for deadline := time.Now().Add(10 * time.Second); s.health() != nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.health() != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("Redis is not healthy: %v\n%s", s.health(), s.out.String())
 		}
@@ -341,7 +379,7 @@ func TestHealthOnAFullDisk(t *testing.T) {
 		DisableIdentity: true,
 	})
 	defer c.Close()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		err := c.Append(t.Context(), "key", strings.Repeat("x", 4<<10)).Err()
 		if redis.HasErrorPrefix(err, "MISCONF") {
 			break
@@ -394,7 +432,7 @@ func TestHealthWhileLoading(t *testing.T) {
 
 	await := func(what string, reached func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); !reached(); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("waited in vain until %s:\n%s", what, s.out.String())
 			}

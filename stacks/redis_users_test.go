@@ -42,7 +42,7 @@ func (s *passwordServer) startStack(stack stacks.Stack, secret string) {
 		s.t.Fatal(err)
 	}
 
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for ; s.health() != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("Redis does not answer:\n%s", s.out.String())

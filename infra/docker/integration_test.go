@@ -403,7 +403,7 @@ func (l *lab) wantNoSecret(where, text string) {
 // <old|new> <exit code>".
 func (l *lab) events(service, newID string, since time.Time) []string {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	stream := l.api.Events(ctx, client.EventsListOptions{
 		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),

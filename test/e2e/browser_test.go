@@ -39,7 +39,18 @@ func (b *browser) run(
 ) {
 	t.Helper()
 	done := make(chan error, 1)
-	go func() { done <- chromedp.Do(b.ctx, actions...) }()
+	go func() {
+		err := chromedp.Do(b.ctx, actions...)
+		// Each container that another test starts changes the machine's addresses. What comes first of
+		// the actions, a page's navigation, has failed then, and nothing was done yet.
+		for range 5 {
+			if err == nil || !strings.Contains(err.Error(), "net::ERR_NETWORK_CHANGED") {
+				break
+			}
+			err = chromedp.Do(b.ctx, actions...)
+		}
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		if err != nil {

@@ -64,8 +64,8 @@ func TestBundle(t *testing.T) {
 
 	island.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
 	island.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
-	b.run(t, 30*time.Second, chromedp.Reload())
-	b.waitFor(t, 30*time.Second, "the conversation after down and up",
+	b.run(t, time.Minute, chromedp.Reload())
+	b.waitFor(t, time.Minute, "the conversation after down and up",
 		"document.body.innerText.includes("+js(answer)+")")
 	island.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }
@@ -110,7 +110,7 @@ func newIsland(t *testing.T, address string) *checkout {
 	})
 
 	for start := time.Now(); exec.Command("docker", "--host", socket, "version").Run() != nil; {
-		if time.Since(start) > 30*time.Second {
+		if time.Since(start) > 2*time.Minute {
 			text, _ := os.ReadFile(log.Name())
 			t.Fatalf("the island's engine does not answer:\n%s", tail(string(text), 20))
 		}

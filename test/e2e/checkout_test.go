@@ -207,17 +207,26 @@ func (c container) service() string { return c.Config.Labels[stacks.LabelService
 // containers lists the stack's containers, all states, by service.
 func (c *checkout) containers(t *testing.T, stack string) map[string][]container {
 	t.Helper()
-	ids := strings.Fields(c.must(t, time.Minute, "docker", "ps", "-aq", "--filter",
-		"label="+stacks.LabelStack+"="+stack))
 	out := map[string][]container{}
-	if len(ids) == 0 {
-		return out
-	}
-
 	var list []container
-	if err := json.Unmarshal([]byte(c.must(t, time.Minute, "docker", append([]string{"inspect"}, ids...)...)),
-		&list); err != nil {
-		t.Fatal(err)
+	for tries := 0; ; tries++ {
+		ids := strings.Fields(c.must(t, time.Minute, "docker", "ps", "-aq", "--filter",
+			"label="+stacks.LabelStack+"="+stack))
+		if len(ids) == 0 {
+			return out
+		}
+
+		said, errs, err := c.run(t, time.Minute, "docker", append([]string{"inspect"}, ids...)...)
+		if err == nil {
+			err = json.Unmarshal([]byte(said), &list)
+		}
+		if err == nil {
+			break
+		}
+		// One that was listed may be gone: the engine removes a command's container a moment after it.
+		if tries == 10 || !strings.Contains(strings.ToLower(errs), "no such") {
+			t.Fatalf("docker inspect: %v: %s", err, errs)
+		}
 	}
 
 	for _, x := range list {
@@ -225,6 +234,20 @@ func (c *checkout) containers(t *testing.T, stack string) map[string][]container
 	}
 
 	return out
+}
+
+// noneLeft wants no container of the stack to be left of what was done. The engine removes that of a
+// command a moment after the command.
+func (c *checkout) noneLeft(t *testing.T, stack, of string) {
+	t.Helper()
+	var left map[string][]container
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		if left = c.containers(t, stack); len(left) == 0 {
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	t.Errorf("containers are left of %s: %v", of, left)
 }
 
 // remove takes everything of the stack off the engine: what an earlier run left that was killed,

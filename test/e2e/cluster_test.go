@@ -60,7 +60,7 @@ func inCluster(t *testing.T, kubeconfig, name string) *namespace {
 // once: a namespace that is removed with pods in it takes half of the longest time that they may
 // take to stop, whether they do or not.
 func (n *namespace) remove(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	now, background := int64(0), metav1.DeletePropagationBackground
 	for ; ; time.Sleep(200 * time.Millisecond) {
@@ -169,7 +169,7 @@ func (n *namespace) kill(t *testing.T, service string) {
 			return
 		}
 
-		if time.Since(start) > 90*time.Second {
+		if time.Since(start) > 3*time.Minute {
 			t.Fatalf("%d of %d pods of %s are ready after %s",
 				ready, len(before), service, time.Since(start))
 		}

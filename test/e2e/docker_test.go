@@ -58,8 +58,8 @@ func TestDev(t *testing.T) {
 
 	b := newBrowser(t)
 	chat(t, b, "http://127.0.0.1:"+port+"/")
-	b.run(t, 30*time.Second, chromedp.Reload())
-	b.waitFor(t, 30*time.Second, "the conversation after a reload",
+	b.run(t, time.Minute, chromedp.Reload())
+	b.waitFor(t, time.Minute, "the conversation after a reload",
 		"document.body.innerText.includes("+js(answer)+")")
 	b.screenshot(t, "dev")
 
@@ -120,8 +120,8 @@ func TestDev(t *testing.T) {
 		}
 
 		c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
-		b.run(t, 30*time.Second, chromedp.Reload())
-		b.waitFor(t, 30*time.Second, "the conversation after down and up",
+		b.run(t, time.Minute, chromedp.Reload())
+		b.waitFor(t, time.Minute, "the conversation after down and up",
 			"document.body.innerText.includes("+js(answer)+")")
 		c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 	})
@@ -283,7 +283,7 @@ func chat(t *testing.T, b *browser, url string) {
 		"document.body.innerText.includes("+js(answer)+")")
 	b.waitFor(t, time.Minute, "the answer's end",
 		"document.querySelector('article.answer[data-state=complete]')")
-	b.waitFor(t, 10*time.Second, "the conversation's address",
+	b.waitFor(t, time.Minute, "the conversation's address",
 		"location.pathname.startsWith('/c/')")
 }
 
@@ -342,8 +342,8 @@ func liveReload(t *testing.T, c *checkout, stack string) {
 		if err == nil && body.Status == "reloaded" {
 			break
 		}
-		if time.Since(start) > 2*time.Minute {
-			t.Fatalf("two minutes after the edit backend still says %q (%v)", body.Status, err)
+		if time.Since(start) > 5*time.Minute {
+			t.Fatalf("five minutes after the edit backend still says %q (%v)", body.Status, err)
 		}
 
 		time.Sleep(100 * time.Millisecond)

@@ -58,7 +58,7 @@ func TestNewDomain(t *testing.T) {
 		"the examples": "document.body.innerText.includes('Summarise this text')",
 		"the notice":   "document.body.innerText.includes('Answers can be wrong.')",
 	} {
-		b.waitFor(t, 10*time.Second, what, expr)
+		b.waitFor(t, time.Minute, what, expr)
 	}
 	chat(t, b, url)
 	b.screenshot(t, "domain")

@@ -59,14 +59,10 @@ func TestHealthcare(t *testing.T) {
 
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
 	c.refused(t, stack, lookTime, missing...) // it looks into the volume
-	if left := c.containers(t, stack); len(left) != 0 {
-		t.Errorf("containers left of a look into the volume: %v", left)
-	}
+	c.noneLeft(t, stack, "a look into the volume")
 
 	c.must(t, 5*time.Minute, "bin/codexctl", "model", "import", stack, weights)
-	if left := c.containers(t, stack); len(left) != 0 {
-		t.Errorf("containers left after the import: %v", left)
-	}
+	c.noneLeft(t, stack, "the import")
 
 	out, said, err := c.run(t, 5*time.Minute, "bin/codexctl", "up", stack)
 	if err != nil || !strings.Contains(said, "codexctl user invite --stack "+stack+" --admin NAME") {

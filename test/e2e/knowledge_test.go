@@ -38,7 +38,7 @@ func TestKnowledge(t *testing.T) {
 
 	weights := tinyWeights(t)
 	c.must(t, 10*time.Minute, "bin/codexctl", "model", "import", stack, weights)
-	out, said, err := c.run(t, time.Minute, "bin/codexctl", "up", stack)
+	out, said, err := c.run(t, 5*time.Minute, "bin/codexctl", "up", stack)
 	for _, want := range []string{
 		"the base model vectors is not in Ollama",
 		"codexctl model import " + stack + " FILE.gguf --name vectors",
@@ -81,7 +81,7 @@ func TestKnowledge(t *testing.T) {
 			return !strings.HasPrefix(state, strings.TrimSpace(before)) &&
 				strings.HasSuffix(strings.TrimSpace(state), " healthy")
 		})
-		l.cites(t, letters)
+		l.citesAgain(t, letters)
 	})
 
 	l.removes(t)
@@ -131,7 +131,7 @@ func TestKubernetesKnowledge(t *testing.T) {
 	l.answers(t)
 	t.Run("a pod that is killed comes back by itself", func(t *testing.T) {
 		n.kill(t, stacks.Knowledge)
-		l.cites(t, letters)
+		l.citesAgain(t, letters)
 	})
 
 	l.bearsAbsence(t, func() { n.scale(t, stacks.Knowledge, "0") },
@@ -173,7 +173,7 @@ func (n *namespace) scale(t *testing.T, service, replicas string) {
 func await(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	for start := time.Now(); !so(); time.Sleep(200 * time.Millisecond) {
-		if time.Since(start) > 2*time.Minute {
+		if time.Since(start) > 5*time.Minute {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
@@ -296,10 +296,7 @@ func (l *library) bearsAbsence(t *testing.T, goes, comes func()) {
 	}
 
 	comes()
-	await(t, "sources after the absence", func() bool {
-		l.ask(t, b)
-		return strings.Contains(l.sources(t, b), letters)
-	})
+	l.citesAgain(t, letters)
 	l.opens(t, l.ada, http.StatusOK)
 }
 
@@ -334,6 +331,16 @@ func (l *library) cites(t *testing.T, file string) {
 	if said := l.sources(t, l.admin); !strings.Contains(said, file) {
 		t.Errorf("the answer's sources lack %s:\n%s", file, said)
 	}
+}
+
+// citesAgain asks until the file is among an answer's sources: who calls the service may take a moment
+// to find it again.
+func (l *library) citesAgain(t *testing.T, file string) {
+	t.Helper()
+	await(t, file+" among the sources", func() bool {
+		l.ask(t, l.admin)
+		return strings.Contains(l.sources(t, l.admin), file)
+	})
 }
 
 // ask asks in a new conversation, and waits for the whole answer.

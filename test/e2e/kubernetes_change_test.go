@@ -62,7 +62,7 @@ func autoscaled(
 	settings("services: {backend: {memory: 576Mi, autoscale: {min: 2, max: 2}}}")
 	upServes(t, c, n, stack)
 	for start := time.Now(); len(n.pods(t, stacks.Backend)) != 2; time.Sleep(time.Second) {
-		if time.Since(start) > time.Minute {
+		if time.Since(start) > 3*time.Minute {
 			t.Fatalf("the autoscaler keeps %d backends, of 2 at most", len(n.pods(t, stacks.Backend)))
 		}
 	}
@@ -89,7 +89,7 @@ func moreReplicas(t *testing.T, c *checkout, n *namespace, stack string, as *per
 		if n.loaded(t, "ollama-0") && n.loaded(t, "ollama-1") {
 			break
 		}
-		if time.Since(start) > time.Minute {
+		if time.Since(start) > 3*time.Minute {
 			t.Error("one of the two is never asked")
 			break
 		}

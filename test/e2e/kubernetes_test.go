@@ -347,25 +347,30 @@ func reader(t *testing.T, n *namespace) string {
 }
 
 // refused wants an up that fails within a time, with those words, and without a message
-// of more than a screen.
+// of more than a screen. Where the machine is busy with something else it may be late twice.
 func (c *checkout) refused(t *testing.T, stack string, within time.Duration, want ...string) {
 	t.Helper()
-	start := time.Now()
-	out, errOut, err := c.run(t, 5*time.Minute, "bin/codexctl", "up", stack)
-	took := time.Since(start)
-	if err == nil {
-		t.Errorf("up went well, want it to say %q", want)
-	}
+	var took time.Duration
+	for range 3 {
+		start := time.Now()
+		out, errOut, err := c.run(t, 5*time.Minute, "bin/codexctl", "up", stack)
+		took = time.Since(start)
+		if err == nil {
+			t.Fatalf("up went well, want it to say %q", want)
+		}
 
-	for _, w := range want {
-		if !strings.Contains(out+errOut, w) {
-			t.Errorf("up does not say %q:\n%s\n%s", w, tail(out, 20), tail(errOut, 40))
+		for _, w := range want {
+			if !strings.Contains(out+errOut, w) {
+				t.Fatalf("up does not say %q:\n%s\n%s", w, tail(out, 20), tail(errOut, 40))
+			}
+		}
+
+		if took <= within {
+			return
 		}
 	}
 
-	if took > within {
-		t.Errorf("it took %s, want at most %s", took.Round(time.Second), within)
-	}
+	t.Errorf("it took %s and not less before, want at most %s", took.Round(time.Second), within)
 }
 
 // change rewrites the values of a stack's settings and leaves its secrets.
@@ -423,8 +428,8 @@ func conversationIsThere(t *testing.T, b *browser, url string) {
 		t.Fatal(err)
 	}
 
-	b.run(t, 30*time.Second, chromedp.Navigate(url+path), chromedp.Reload())
-	b.waitFor(t, 30*time.Second, "the conversation of before",
+	b.run(t, time.Minute, chromedp.Navigate(url+path), chromedp.Reload())
+	b.waitFor(t, time.Minute, "the conversation of before",
 		"document.body.innerText.includes("+js(answer)+")")
 }
 
@@ -452,7 +457,7 @@ func (n *namespace) gone(t *testing.T) {
 		if apierrors.IsNotFound(err) {
 			return
 		}
-		if err != nil || ns.DeletionTimestamp == nil || time.Since(start) > time.Minute {
+		if err != nil || ns.DeletionTimestamp == nil || time.Since(start) > 5*time.Minute {
 			t.Fatalf("namespace %s is still there after %s (%v)", n.name, time.Since(start), err)
 		}
 	}
@@ -478,7 +483,7 @@ func (c *checkout) forward(t *testing.T, stack, port string, as *person) {
 		if err == nil {
 			return
 		}
-		if time.Since(start) > 30*time.Second {
+		if time.Since(start) > 2*time.Minute {
 			t.Fatalf("nothing through `codexctl forward`: %v", err)
 		}
 	}

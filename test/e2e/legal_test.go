@@ -60,7 +60,7 @@ func TestLegal(t *testing.T) {
 	} {
 		b := newBrowser(t)
 		b.signIn(t, who, site)
-		b.waitFor(t, 10*time.Second, "the notice", "document.title === 'CodexContinue Legal' && "+
+		b.waitFor(t, time.Minute, "the notice", "document.title === 'CodexContinue Legal' && "+
 			"document.body.innerText.includes('Not legal advice.')")
 		for file, question := range map[string]string{
 			authority: "Who may sign a supplier contract over EUR 80,000?",

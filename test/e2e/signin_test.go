@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,12 +72,12 @@ func TestSignIn(t *testing.T) {
 
 	t.Run("a program asks with a key", func(t *testing.T) { asksByKey(t, bob) })
 	t.Run("what people use is counted", func(t *testing.T) {
-		said := c.must(t, time.Minute, "bin/codexctl", "usage", "--json", stack)
-		for _, want := range []string{`"name": "ada"`, `"name": "bob"`, `"questions": 1,`} {
-			if !strings.Contains(said, want) {
-				t.Errorf("codexctl usage lacks %s:\n%s", want, said)
-			}
-		}
+		await(t, "what both have used", func() bool {
+			said := c.must(t, time.Minute, "bin/codexctl", "usage", "--json", stack)
+			lacks := func(want string) bool { return !strings.Contains(said, want) }
+			return !slices.ContainsFunc(
+				[]string{`"name": "ada"`, `"name": "bob"`, `"questions": 1,`}, lacks)
+		})
 	})
 	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
 	t.Run("the audit has it", func(t *testing.T) { audited(t, c, stack) })

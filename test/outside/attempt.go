@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long an attempt waits for its answer.
-const patience = 2 * time.Second
+const patience = 5 * time.Second
 
 // Kinds of attempts.
 const (

@@ -443,7 +443,7 @@ func TestObserve(t *testing.T) {
 
 	c, _ := lab(seen.deployments[0], seen.replicaSets[0], seen.replicaSets[1], seen.pods[0],
 		seen.pods[1])
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	o := c.Observe(ctx, nil)
 	o.Begin(Work{Service: "backend", Kind: "deploy"})

@@ -199,7 +199,7 @@ func TestRunOnceInterrupted(t *testing.T) {
 	}()
 
 	var list []running.OneOff
-	for deadline := time.Now().Add(10 * time.Second); len(list) == 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(list) == 0; time.Sleep(10 * time.Millisecond) {
 		var err error
 		if list, err = c.OneOffs(t.Context()); err != nil || time.Now().After(deadline) {
 			t.Fatalf("no job: %v", err)
@@ -215,7 +215,7 @@ func TestRunOnceInterrupted(t *testing.T) {
 			return !*j.Spec.Suspend
 		})
 	}
-	for deadline := time.Now().Add(10 * time.Second); !started(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !started(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the job is not started")
 		}

@@ -60,7 +60,7 @@ func start(t *testing.T) server {
 
 	t.Cleanup(s.Close)
 
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		if _, err := s.Version(t.Context()); err == nil {
 			return s
@@ -358,6 +358,7 @@ func TestBroken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
+			var mu sync.Mutex // the client may dial two at once
 			var conns []*cut
 			o := NewOllama(func(ctx context.Context) (net.Conn, error) {
 				var d net.Dialer
@@ -365,6 +366,8 @@ func TestBroken(t *testing.T) {
 				if err != nil {
 					return nil, err
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				large := 0
 				for _, c := range conns {
 					if c.written.Load() > cutAt {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
@@ -114,6 +115,16 @@ func TestWaitMissing(t *testing.T) {
 	}
 }
 
+// answers is a transport over which everything is answered with a text.
+type answers string
+
+func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	fmt.Fprint(w, string(a))
+	return w.Result(), nil
+}
+
+// TestWaitTimesOut has a clock of its own: on a busy machine an answer may take longer than the wait.
 func TestWaitTimesOut(t *testing.T) {
 	for want, body := range map[string]string{
 		"model codexcontinue: pulling": pulling,
@@ -122,11 +133,21 @@ func TestWaitTimesOut(t *testing.T) {
 			`"model":{"name":"m","state":"ready"}}`,
 		"the stack's address does not answer": `no JSON`,
 	} {
-		_, _, err := wait(t, serve(t, body).URL, 30*time.Millisecond)
-		var timeout *TimeoutError
-		if !errors.As(err, &timeout) || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want a timeout with %q", err, want)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			begin := time.Now()
+			w := Waiter{
+				Client: &http.Client{Transport: answers(body)}, Timeout: time.Minute,
+				Every: time.Second, Now: time.Now,
+				Out: console.New(&bytes.Buffer{}, func(string) string { return "" }),
+			}
+
+			_, err := w.Wait(t.Context(), "http://edge")
+			var timeout *TimeoutError
+			if !errors.As(err, &timeout) || !strings.Contains(err.Error(), want) ||
+				time.Since(begin) != time.Minute {
+				t.Errorf("after %s: %v, want a timeout with %q", time.Since(begin), err, want)
+			}
+		})
 	}
 }
 
