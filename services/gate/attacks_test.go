@@ -55,7 +55,7 @@ func TestThousandStreams(t *testing.T) {
 	if !bob.signedIn() {
 		t.Error("somebody else gets no page")
 	}
-	if took := time.Since(begin); took > 2*time.Second {
+	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("somebody else's page takes %s", took)
 	}
 
@@ -68,7 +68,7 @@ func TestThousandStreams(t *testing.T) {
 		body.Close()
 	}
 
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > streamEnds {
 		t.Errorf("the streams end %s after the session", took)
 	}
 }

@@ -99,6 +99,9 @@ type frontend struct {
 	mu       sync.Mutex
 	requests []*http.Request
 
+	// asked is how many requests have come, also those that wait for mu.
+	asked atomic.Int64
+
 	// refuses is set when it deletes nothing.
 	refuses atomic.Bool
 
@@ -121,6 +124,7 @@ type frontend struct {
 func newFrontend(t *testing.T) *frontend {
 	f := &frontend{hold: make(chan struct{}), consents: make(chan string, 8)}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.asked.Add(1)
 		f.mu.Lock()
 		f.requests = append(f.requests, r)
 		f.mu.Unlock()

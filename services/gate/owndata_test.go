@@ -347,7 +347,7 @@ func TestEraseUnasked(t *testing.T) {
 	v := town.visitor("192.0.2.2")
 	v.join("ada", town.code("invite ada"))
 	town.frontend.refuses.Store(true) // the gate asks again
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, town.base+"/account/data",
 		strings.NewReader(form("current", password).Encode()))
@@ -357,6 +357,13 @@ func TestEraseUnasked(t *testing.T) {
 
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	town.frontend.mu.Lock() // the frontend answers nothing before the browser has gone
+	before := town.frontend.asked.Load()
+	go func() { // the browser goes when the erasure has begun
+		for ctx.Err() == nil && town.frontend.asked.Load() == before {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
 	resp, err := v.client.Do(req)
 	town.frontend.refuses.Store(false)
 	town.frontend.mu.Unlock()

@@ -276,7 +276,7 @@ func TestProviderSays(t *testing.T) {
 	if signedIn(laptop) || !signedIn(phone) || !signedIn(other) {
 		t.Error("not the one session has ended")
 	}
-	if _, err := io.ReadAll(resp.Body); err != nil || time.Since(ended) > 5*time.Second {
+	if _, err := io.ReadAll(resp.Body); err != nil || time.Since(ended) > streamEnds {
 		t.Errorf("the stream ended after %s: %v", time.Since(ended), err)
 	}
 

@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -38,20 +40,38 @@ func Missing(t testing.TB, peer string, why error) {
 
 // FreePort returns a port of the address that nobody listens on. It is below those that the kernel
 // gives to whoever asks for any, so that no server of another package's test has it by the time that
-// this one listens.
+// this one listens. Nor is it given to another test, of this or another package, until this one has
+// ended: both would find the first server that answers there.
 func FreePort(t testing.TB, address string) string {
 	t.Helper()
 	for range 100 {
 		port := strconv.Itoa(20_000 + rand.IntN(10_000))
 		l, err := net.Listen("tcp", net.JoinHostPort(address, port))
-		if err == nil {
-			l.Close()
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if claim(t, port) {
 			return port
 		}
 	}
 
 	t.Fatal("no port from 20000 on is free")
 	return ""
+}
+
+// claim reports whether no other test has claimed the port. It does so until the test ends, by an
+// abstract socket, which goes with the process. Other systems than Linux have none.
+func claim(t testing.TB, port string) bool {
+	if runtime.GOOS != "linux" {
+		return true
+	}
+
+	l, err := net.Listen("unix", "@codexcontinue-test-port-"+port)
+	if err == nil {
+		t.Cleanup(func() { l.Close() })
+	}
+	return !errors.Is(err, syscall.EADDRINUSE)
 }
 
 // EndToEnd skips the test unless CODEXCONTINUE_E2E is set, as `make e2e` does. Tests that provision

@@ -194,7 +194,7 @@ func TestRefused(t *testing.T) {
 
 	begun := time.Now()
 	act := r.BeginAnyway(t.Context(), auditlog.Record{Action: auditlog.Stop})
-	if act == nil || time.Since(begun) > 2*time.Second {
+	if act == nil || time.Since(begun) > 5*time.Second { // of the eight for which others wait
 		t.Errorf("a stop took %s: %v", time.Since(begun), act)
 	}
 

@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 func serve(t *testing.T, h http.HandlerFunc) *hop.Client {
@@ -114,13 +115,7 @@ func TestErrorResponses(t *testing.T) {
 
 // A peer that is being replaced is not there for a moment: the request waits for it.
 func TestPeerComesBack(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	addr := l.Addr().String()
-	l.Close()
+	addr := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	c := hop.New("peer", "http://"+addr)
 	done := make(chan error, 1)
 	go func() {

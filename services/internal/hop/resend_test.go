@@ -19,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -92,13 +93,7 @@ func TestRestarts(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	}
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	addr := l.Addr().String()
-	l.Close()
+	addr := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	peer := startInstance(t, addr, handle)
 	c := hop.New("peer", "http://"+addr)
 	var sent, failed atomic.Int64
@@ -201,9 +196,10 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 			}
 		}
 
-		if taken.Load() != 50 || refused.Load() > 2 || time.Since(begin) > 5*time.Second {
-			t.Errorf("%s: %d taken, %d refused in %s",
-				kind, taken.Load(), refused.Load(), time.Since(begin))
+		// An address that refuses is avoided for five seconds.
+		took := time.Since(begin)
+		if most := 2 + int64(took/(5*time.Second)); taken.Load() != 50 || refused.Load() > most {
+			t.Errorf("%s: %d taken, %d refused in %s", kind, taken.Load(), refused.Load(), took)
 		}
 
 		if got := resends(t, reg)[strings.TrimPrefix(kind, "/problems/")]; got != float64(refused.Load()) {
@@ -269,7 +265,7 @@ func TestRefusedForEver(t *testing.T) {
 		})
 	}))
 	defer s.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // the peer is asked at least once
 	defer cancel()
 	err := hop.New("peer", s.URL).JSON(ctx, http.MethodGet, "/", nil, nil, nil)
 	var p *problem.Problem
@@ -290,7 +286,7 @@ func TestLongAway(t *testing.T) {
 	}
 
 	if err := c.JSON(t.Context(), http.MethodGet, "/", nil, nil, nil); err == nil ||
-		time.Since(begin) > 5*time.Second {
+		time.Since(begin) > 8*time.Second { // of the ten for which they wait for one that has just gone
 		t.Errorf("%v after %s", err, time.Since(begin))
 	}
 }
@@ -298,13 +294,7 @@ func TestLongAway(t *testing.T) {
 // TestAwayOnceMore: a peer was away long ago, and nobody asked when it was back. When it is being
 // replaced now, its callers wait for it.
 func TestAwayOnceMore(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	addr := l.Addr().String()
-	l.Close()
+	addr := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	c := hop.New("peer", "http://"+addr)
 	c.Failed(time.Now().Add(-time.Hour))
 	done := make(chan error, 1)

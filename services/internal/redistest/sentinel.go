@@ -66,7 +66,7 @@ bind 127.0.0.1
 dir %[2]s
 sentinel monitor %[3]s 127.0.0.1 %[4]s 1
 sentinel auth-pass %[3]s %[5]s
-sentinel down-after-milliseconds %[3]s 300
+sentinel down-after-milliseconds %[3]s 1000
 sentinel failover-timeout %[3]s 2000
 `, port, t.TempDir(), MasterName, w.Master.port, password)
 	if !open {

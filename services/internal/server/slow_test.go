@@ -98,7 +98,8 @@ func TestSlowRequest(t *testing.T) {
 // response late, and that one that reads slowly gets all of it.
 func TestStalledReader(t *testing.T) {
 	s := server.New("x", slog.New(slog.DiscardHandler), time.Second)
-	s.SetTimeouts(patience, patience, time.Second)
+	const piece = 4 * time.Second // a slow reader reads on well within it, on a busy machine too
+	s.SetTimeouts(patience, patience, piece)
 	ended := make(chan error, 1)
 	large := strings.Repeat("x", 32<<20)
 	s.HandleFunc("GET /stream", func(w http.ResponseWriter, _ *http.Request) {
@@ -135,7 +136,7 @@ func TestStalledReader(t *testing.T) {
 		if got += int(n); err != nil {
 			break
 		}
-		time.Sleep(150 * time.Millisecond) // for longer than the bound, together
+		time.Sleep(piece / 6) // for longer than the bound, together
 	}
 
 	if err := within(t, "the end", ended); err != nil || got != len(large) {

@@ -75,7 +75,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		sw, err := sse.NewWriter(w, time.Second)
+		sw, err := sse.NewWriter(w, time.Minute)
 		if err != nil {
 			t.Error(err)
 			return

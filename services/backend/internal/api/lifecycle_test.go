@@ -148,25 +148,42 @@ func TestDrainCompletesAnswers(t *testing.T) {
 // What is not complete at the end of the drain is released: another instance goes on with it, and
 // the readers of the one that stops, whose streams are cut, go on there.
 func TestDrainReleasesWhatIsLeft(t *testing.T) {
+	t.Parallel()
 	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{drain: 2 * time.Second})
+	// Three seconds of the drain are left for the release, and no lease expires before it.
+	leased := options{drain: 8 * time.Second, store: func(o *store.Options) { o.Lease = patience }}
+	i := newInstance(t, redis.URL, ml.URL, leased)
 	const words = 300
-	ml.Chat(mltest.Count(words, 10*time.Millisecond))
+	stopped := make(chan struct{})
+	ml.Chat(func(s *mltest.Stream) {
+		if s.SoFar() == "" {
+			s.Text(mltest.Words(words / 3))
+			<-stopped
+			s.Text(strings.TrimPrefix(mltest.Words(words/2), mltest.Words(words/3)))
+			s.Hold()
+			return
+		}
+
+		mltest.Count(words, 0)(s)
+	})
 	g := i.send(alice, "", "Hi")
 	r := i.follow(alice, g.ID, "")
-	r.next()
+	text := some(t, r, len(mltest.Words(words/3)))
 	i.stop()
-	next := newInstance(t, redis.URL, ml.URL, options{})
-	text, last, ids := r.rest()
+	next := newInstance(t, redis.URL, ml.URL, leased)
+	draining(t, i)
+	close(stopped)
+	rest, last, ids := r.rest()
 	if last.Name != backendapi.EventDelta {
-		t.Errorf("%q, %+v", text, last)
+		t.Errorf("%q, %+v", rest, last)
 	}
+	text += rest
 	if err := soon(t, "the end of the drain", i.stopped); err != nil {
 		t.Errorf("drain: %v", err)
 	}
 
 	i.stopped <- nil
-	rest, last, _ := next.follow(alice, g.ID, ids[len(ids)-1]).rest()
+	rest, last, _ = next.follow(alice, g.ID, ids[len(ids)-1]).rest()
 	if text += rest; text != mltest.Words(words) || last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
@@ -184,8 +201,9 @@ func TestDrainReleasesWhatIsLeft(t *testing.T) {
 
 // The answers of other instances do not keep one that stops: its readers go on elsewhere.
 func TestDrainCutsReadersOfOtherInstances(t *testing.T) {
+	t.Parallel()
 	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{drain: 2 * time.Second})
+	i := newInstance(t, redis.URL, ml.URL, options{drain: 6 * time.Second}) // half of it is for the end
 	other := newInstance(t, redis.URL, ml.URL, options{drain: time.Second})
 	release := make(chan struct{})
 	ml.Chat(func(s *mltest.Stream) { s.Text("one "); <-release; s.Text("two"); s.Done() })
@@ -214,7 +232,7 @@ func TestSlowReader(t *testing.T) {
 	i := newInstance(t, redis.URL, ml.URL, options{
 		drain: time.Second,
 		timing: func(g *generation.Timing) {
-			g.Write = 300 * time.Millisecond
+			g.Write = 3 * time.Second // a fast reader is never that slow, on a busy machine either
 		},
 	})
 

@@ -144,7 +144,7 @@ func TestReaderSeesTheAnswerGoOn(t *testing.T) {
 	r := newInstance(t, redis.URL, ml.URL, options{}).follow(alice, b.ID, "")
 	start := time.Now()
 	text := some(t, r, 7)
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > patience {
 		t.Errorf("text goes on after %s", d)
 	}
 
@@ -183,8 +183,9 @@ func TestOldWriterWakesUp(t *testing.T) {
 		if err := rdb.HSet(t.Context(), key, "expires", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := other.jobs.Revive(t.Context(), store.Generation{ID: g.ID, Owner: "alice",
-			ConversationID: g.ConversationID}); err != nil {
+		err := other.jobs.Revive(t.Context(), store.Generation{ID: g.ID, Owner: "alice",
+			ConversationID: g.ConversationID})
+		if err != nil && !errors.Is(err, store.ErrEnded) { // its sweep was faster, and has written it
 			t.Fatal(err)
 		}
 	}
@@ -539,26 +540,29 @@ func TestModelServiceComesLate(t *testing.T) {
 
 // What an answer waits for its turn is not part of its time.
 func TestWaitingDoesNotCount(t *testing.T) {
+	const answer = 2 * time.Second // of which it needs next to nothing, also on a busy machine
 	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
-		g.Answer,
-			g.Wait = 400*time.Millisecond, time.Second
+	patient := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
+		g.Answer, g.Wait = answer, patience
 	}})
 
 	ml.Chat(func(s *mltest.Stream) {
 		s.Send(mlapi.Chunk{Queue: 1})
-		<-time.After(600 * time.Millisecond)
+		<-time.After(answer + answer/2)
 		s.Text("at last")
 		s.Done()
 	})
 
-	if text, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID, "").rest(); text != "at last" ||
-		last.Name != backendapi.EventDone {
+	if text, last, _ := patient.follow(alice, patient.send(alice, "", "Hi").ID,
+		"").rest(); text != "at last" || last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
 
+	hasty := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
+		g.Answer, g.Wait = patience, 2*time.Second // ml has long taken it by then
+	}})
 	ml.Chat(func(s *mltest.Stream) { s.Send(mlapi.Chunk{Queue: 1}); s.Hold() })
-	if _, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID,
+	if _, last, _ := hasty.follow(alice, hasty.send(alice, "", "Hi").ID,
 		"").rest(); last.Name != backendapi.EventError || !strings.Contains(last.Data,
 		"waited for the model") {
 		t.Errorf("%+v", last)

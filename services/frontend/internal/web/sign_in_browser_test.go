@@ -139,7 +139,8 @@ func (b *chromium) signIn(name string) {
 func TestBrowserSignIn(t *testing.T) {
 	p := newPaced()
 	g := newGated(t, p.play)
-	lasting, brief := g.start(time.Hour), g.start(3*time.Second)
+	const idle = 7 * time.Second // longer than a busy browser takes from a page to a question
+	lasting, brief := g.start(time.Hour), g.start(idle)
 	b := newBrowser(t, 1280, 800)
 	b.expect("401")
 	b.do(chromedp.Navigate(lasting + "/c/c1"))
@@ -164,7 +165,7 @@ func TestBrowserSignIn(t *testing.T) {
 	b.wait("document.getElementById('message').value === 'my draft'")
 
 	// Who asks when the session has ended is told, and keeps the question.
-	time.Sleep(5 * time.Second)
+	time.Sleep(idle + 2*time.Second)
 	b.do(chromedp.SendKeys("#message", "\r"))
 	b.wait(signedOutShown + " && document.getElementById('alert').hidden")
 	b.do(chromedp.Click("#signed-out a"))
@@ -193,7 +194,7 @@ func TestBrowserSignIn(t *testing.T) {
 	second.wait(answerText + "?.includes('Never')")
 
 	// The first browser's session, idle at the brief gate since its last click, has ended by now.
-	time.Sleep(5 * time.Second)
+	time.Sleep(idle + 2*time.Second)
 	b.do(chromedp.Navigate(lasting + "/account/sessions"))
 	b.signIn("ada")
 	b.wait("document.querySelectorAll('section.card').length === 2")

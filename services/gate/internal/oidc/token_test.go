@@ -241,6 +241,7 @@ func TestDown(t *testing.T) {
 	s := newSite(t, nil)
 	s.Down(true)
 	b := newBrowser(t)
+	begin := time.Now()
 	for range 3 {
 		status, _, body := b.open(s.URL + "/start")
 		var p struct {
@@ -253,8 +254,9 @@ func TestDown(t *testing.T) {
 		}
 	}
 
-	if n := len(s.Visits()); n != 1 {
-		t.Errorf("a provider that is away was asked %d times for three requests at once", n)
+	// A request may ask for it a second after the last one that did.
+	if n, most := len(s.Visits()), 1+int(time.Since(begin)/time.Second); n < 1 || n > most {
+		t.Errorf("a provider that is away was asked %d times for three requests, not %d", n, most)
 	}
 
 	s.Down(false)

@@ -636,16 +636,16 @@ func TestCut(t *testing.T) {
 // TestDisconnect checks that a client that goes away ends the question to ml.
 func TestDisconnect(t *testing.T) {
 	for _, ask := range []string{ask, askStream} {
+		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		i := start(t, func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, said)
 			_ = http.NewResponseController(w).Flush()
+			time.AfterFunc(200*time.Millisecond, cancel) // when ml has the question
 			<-r.Context().Done()
 			close(ended)
 		})
-		ctx, cancel := context.WithCancel(t.Context())
 		req := i.request(http.MethodPost, "/v1/chat/completions", ask).WithContext(ctx)
-		time.AfterFunc(200*time.Millisecond, cancel)
 		if resp, err := http.DefaultClient.Do(req); err == nil {
 			_, _ = io.ReadAll(resp.Body)
 			resp.Body.Close()
@@ -653,9 +653,10 @@ func TestDisconnect(t *testing.T) {
 
 		select {
 		case <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Errorf("%s: ml goes on", ask)
 		}
+		cancel()
 		if log := i.log.String(); log != "" {
 			t.Errorf("the log has %s", log)
 		}

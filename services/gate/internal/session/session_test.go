@@ -158,28 +158,38 @@ func TestFixation(t *testing.T) {
 // TestIdle checks that what a person does keeps a session alive, and what a page
 // does by itself does not.
 func TestIdle(t *testing.T) {
-	const idle = 900 * time.Millisecond
+	t.Parallel()
+	const idle = 3 * time.Second // longer than a busy machine takes from one use to the next
 	m := manager(t, redistest.Start(t).URL, idle, time.Hour)
-	used, idling := signIn(t, m, request("/"), ada), signIn(t, m, request("/"), ada)
-	for range 4 {
-		time.Sleep(idle / 3)
+	idling, used := signIn(t, m, request("/"), ada), signIn(t, m, request("/"), ada)
+	begin, over := time.Now(), false
+	for ; !over; time.Sleep(idle / 30) {
 		if _, err := m.Find(request("/c/1", used)); err != nil {
 			t.Fatalf("a session in use: %v", err)
 		}
 
 		for _, path := range []string{"/generations/1/events", "/fragments/sidebar", "/status",
 			"/api/status", "/api/generations/1/events", "/c/1?x=y&reload="} {
-			_, _ = m.Find(request(path, idling))
+			_, err := m.Find(request(path, idling))
+			over = over || errors.Is(err, session.ErrNone)
+		}
+
+		if time.Since(begin) > idle+20*time.Second {
+			t.Fatal("what a page does by itself keeps a session alive")
 		}
 	}
 
 	if _, err := m.Find(request("/", idling)); !errors.Is(err, session.ErrNone) {
 		t.Errorf("after the idle time: %v", err)
 	}
+	if _, err := m.Find(request("/", used)); err != nil {
+		t.Errorf("a session in use: %v", err)
+	}
 }
 
 func TestLife(t *testing.T) {
-	const life = 700 * time.Millisecond
+	t.Parallel()
+	const life = 3 * time.Second // in which a busy machine comes to look at the session
 	m := manager(t, redistest.Start(t).URL, time.Hour, life)
 	c := signIn(t, m, request("/"), ada)
 	s, err := m.Find(request("/", c))
@@ -189,12 +199,15 @@ func TestLife(t *testing.T) {
 
 	lasting, stop := m.Watch(t.Context(), s)
 	defer stop()
-	time.Sleep(life)
+	select {
+	case <-lasting.Done():
+	case <-time.After(life + 20*time.Second):
+		t.Error("a stream outlives its session")
+	}
+
+	time.Sleep(20 * time.Millisecond) // Redis and the stream may tell its end apart
 	if _, err := m.Find(request("/", c)); !errors.Is(err, session.ErrNone) {
 		t.Errorf("after its life: %v", err)
-	}
-	if lasting.Err() == nil {
-		t.Error("a stream outlives its session")
 	}
 	if all, err := m.List(t.Context(), s.ID); err != nil || len(all) != 0 {
 		t.Errorf("listed: %v, %v", all, err)
@@ -226,6 +239,7 @@ func TestShorterLife(t *testing.T) {
 
 func TestEnd(t *testing.T) {
 	m := manager(t, redistest.Start(t).URL, time.Hour, 24*time.Hour)
+	begin := time.Now()
 	eve := session.Who{Issuer: "accounts", Subject: "3", Name: "eve", SID: "s1"}
 	find := func(c *http.Cookie) *session.Session {
 		s, err := m.Find(request("/", c))
@@ -256,8 +270,9 @@ func TestEnd(t *testing.T) {
 	if err != nil || len(all) != 3 {
 		t.Fatalf("listed %v, %v", all, err)
 	}
-	if since := time.Since(all[0].Seen); since < -time.Second || since > 5*time.Second {
-		t.Errorf("seen %s ago", since)
+	if seen := all[0].Seen; seen.Before(begin.Add(-5*time.Second)) ||
+		seen.After(time.Now().Add(time.Second)) {
+		t.Errorf("seen at %s, begun at %s", seen, begin)
 	}
 
 	if err := m.End(t.Context(), id, hers.Ref); err != nil {
@@ -315,10 +330,15 @@ func TestEnd(t *testing.T) {
 
 // TestWatch checks that streams end in time when their session does, wherever it is ended.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
-	m, other := manager(t, r.URL, 3*time.Second, time.Hour), manager(t, r.URL, time.Hour, time.Hour)
-	go m.Run(t.Context())
-	watch := func(who session.Who) (context.Context, string) {
+	m, other := manager(t, r.URL, time.Hour, time.Hour), manager(t, r.URL, time.Hour, time.Hour)
+	brief := manager(t, r.URL, 3*time.Second, time.Hour)
+	for _, m := range []*session.Manager{m, brief} {
+		go m.Run(t.Context())
+	}
+
+	watch := func(m *session.Manager, who session.Who) (context.Context, string) {
 		s, err := m.Find(request("/generations/1/events", signIn(t, m, request("/"), who)))
 		if err != nil {
 			t.Fatal(err)
@@ -333,24 +353,24 @@ func TestWatch(t *testing.T) {
 		t.Helper()
 		select {
 		case <-lasting.Done():
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Errorf("%s: a stream goes on", what)
 		}
 	}
 
 	eve := session.Who{Issuer: "accounts", Subject: "3"}
-	here, id := watch(ada)
-	idle, _ := watch(eve)
+	here, id := watch(m, ada)
+	hers, _ := watch(m, eve)
 	if err := other.EndAll(t.Context(), id, ""); err != nil {
 		t.Fatal(err)
 	}
 
 	ended("signed out at another gate", here)
-	if idle.Err() != nil {
+	if hers.Err() != nil {
 		t.Error("another person's stream has ended")
 	}
 
-	time.Sleep(time.Second)
+	idle, _ := watch(brief, eve)
 	ended("idle", idle)
 }
 
@@ -369,12 +389,16 @@ func TestWatchMany(t *testing.T) {
 		defer stop()
 	}
 
-	begin := time.Now()
-	if err := session.Look(m, t.Context(), false); err != nil {
-		t.Fatal(err)
+	took := time.Hour // at best: a busy machine may hold one up
+	for range 10 {
+		begin := time.Now()
+		if err := session.Look(m, t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		took = min(took, time.Since(begin))
 	}
 
-	if took := time.Since(begin); took > time.Second {
+	if took > time.Second {
 		t.Errorf("a look at 1,000 sessions took %s", took)
 	} else {
 		t.Logf("a look at 1,000 sessions took %s", took)
@@ -385,9 +409,12 @@ func TestWatchMany(t *testing.T) {
 // session that has ended.
 func TestRedisAway(t *testing.T) {
 	r := redistest.StartOn(t, t.TempDir())
+	if err := r.Client(t).ConfigSet(t.Context(), "appendfsync", "always").Err(); err != nil {
+		t.Fatal(err)
+	}
+
 	m := manager(t, r.URL, time.Hour, 24*time.Hour)
-	c := signIn(t, m, request("/"), ada)
-	time.Sleep(1500 * time.Millisecond) // until it is on disk
+	c := signIn(t, m, request("/"), ada) // which is on disk now
 	r.Kill(t)
 	back := make(chan struct{})
 	go func() {

@@ -26,15 +26,16 @@ func TestMain(m *testing.M) { ollamatest.Main(m) }
 
 // TestThinking: the reasoning is passed on as such, is no text, and is a sign of life.
 func TestThinking(t *testing.T) {
+	const silence = 3 * time.Second
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
 		for range 6 {
 			tell(w, `{"message":{"content":"","thinking":"Hm. "}}`)
-			time.Sleep(250 * time.Millisecond)
+			time.Sleep(silence / 5)
 		}
 		tell(w, hello, done)
 	})
 
-	i := start(t, f.URL, func(o *Options) { o.Silence = 1200 * time.Millisecond })
+	i := start(t, f.URL, func(o *Options) { o.Silence = silence })
 	c := i.chat(t.Context(), ask)
 	var thinking, text strings.Builder
 	var last *mlapi.Chunk
@@ -392,14 +393,14 @@ func TestWaitingIsNotTheAnswersTime(t *testing.T) {
 		tell(w, done)
 	})
 
-	const timeout = time.Second
+	const timeout = 2 * time.Second
 	first := start(t, f.URL, func(o *Options) { o.Queue = queue.New(1, 1) })
 	second := start(t, f.URL, func(o *Options) { o.Queue, o.Timeout = first.queue, timeout })
 	running := first.chat(t.Context(), ask)
 	running.next()
 	waiting := second.chat(t.Context(), ask)
 	waiting.next()
-	time.Sleep(2 * timeout)
+	time.Sleep(timeout + timeout/2)
 	close(open)
 	if text, last := waiting.rest(); text != "Hello" || last.Done == nil ||
 		last.Done.QueueMS < float64(timeout.Milliseconds()) {

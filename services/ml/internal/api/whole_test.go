@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,6 +189,16 @@ func TestSilentCall(t *testing.T) {
 	}
 }
 
+// cpu returns the processor time that the test has used.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // TestManyMessages checks that what has too many messages or tools is refused soon.
 func TestManyMessages(t *testing.T) {
 	f := newFake(t, answers)
@@ -218,14 +229,14 @@ func TestManyMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		began := time.Now()
+		began := cpu(t)
 		p := i.refused(tt.status, i.post(t.Context(), "/chat", string(body)))
 		if tt.location == "" && p.Type != problem.TypeTooLong ||
 			tt.location != "" && (len(p.Errors) != 1 || p.Errors[0].Location != tt.location) {
 			t.Errorf("%+v: %+v", tt, p)
 		}
-		if d := time.Since(began); d > 15*time.Second {
-			t.Errorf("%+v takes %s", tt, d)
+		if d := cpu(t) - began; d > 15*time.Second { // a busy machine takes longer, and no more of it
+			t.Errorf("%+v takes %s of a processor", tt, d)
 		}
 	}
 	if len(f.bodies) != asked {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
@@ -99,7 +98,7 @@ func TestAtOnceRace(t *testing.T) {
 // what has come back to Redis counts again.
 func TestAtOnceAfterCrash(t *testing.T) {
 	server := redistest.StartAs(t, stacks.ML)
-	queues := join(t, contract.Redis{URL: server.URL}, 2, 4, 8)
+	queues := leased(t, contract.Redis{URL: server.URL}, brief, 2, 4, 8)
 	for _, q := range queues {
 		q.Limit(2)
 	}
@@ -173,7 +172,7 @@ func TestAtOnceLeavesNothing(t *testing.T) {
 	if n := r.HLen(t.Context(), keys[3]).Val(); n != 3 {
 		t.Errorf("%d owners, not 3", n)
 	}
-	if left := r.PTTL(t.Context(), keys[3]).Val(); left <= 0 || left > time.Minute {
+	if left := r.PTTL(t.Context(), keys[3]).Val(); left <= 0 || left > 10*await {
 		t.Errorf("the owners stay for %s", left)
 	}
 }

@@ -46,6 +46,7 @@ type shared struct {
 
 	// patience bounds every question to Redis.
 	patience time.Duration
+	lease    time.Duration
 	lookNow  chan struct{} // makes Run look at once
 
 	// The queue's lock guards the rest.
@@ -88,7 +89,7 @@ var errGone = errors.New("the lease of this process has ended")
 // Redis has answered for a while, the process hands its requests in again.
 func (q *Queue) Share(r *redis.Client, log *slog.Logger) {
 	q.shared = &shared{redis: r, script: redis.NewScript(source), log: log, name: rand.Text(),
-		patience: patience, lookNow: make(chan struct{}, 1), processes: 1,
+		patience: patience, lease: lease, lookNow: make(chan struct{}, 1), processes: 1,
 		asking: map[uint64]bool{}}
 }
 
@@ -152,7 +153,7 @@ func (s *shared) wake() {
 // ask runs the script, and lets go of the queue's lock meanwhile.
 func (q *Queue) ask(what string, args ...string) ([]int, error) {
 	s := q.shared
-	args = append([]string{what, s.name, strconv.FormatInt(lease.Milliseconds(), 10),
+	args = append([]string{what, s.name, strconv.FormatInt(s.lease.Milliseconds(), 10),
 		strconv.Itoa(q.capacity), strconv.Itoa(q.bound)}, args...)
 	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()

@@ -181,7 +181,7 @@ func TestSlowCommand(t *testing.T) {
 	}()
 
 	<-n.came
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := c.Run(ctx, count, []string{"n"}, "1", ""); err != nil {
 		t.Errorf("while another command is slow: %v", err)
@@ -252,17 +252,17 @@ func TestHungServerIsNotAskedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := client(t, a)
-			run := func() error {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			run := func(most time.Duration) error {
+				ctx, cancel := context.WithTimeout(t.Context(), most)
 				defer cancel()
 				_, err := c.Run(ctx, count, []string{"hung"}, "1", "")
 				return err
 			}
 
-			if err := run(); err == nil {
+			if err := run(time.Second); err == nil {
 				t.Fatal("the hung server answered")
 			}
-			if err := run(); err != nil {
+			if err := run(20 * time.Second); err != nil { // as long as a busy machine may take
 				t.Errorf("the next attempt: %v", err)
 			}
 		})
@@ -336,7 +336,7 @@ func (n *node) connect(t *testing.T, c *redis.Client) {
 	for range all {
 		select {
 		case <-n.came:
-		case <-time.After(3 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Error("a connection does not lead to the node")
 		}
 	}
