@@ -1,6 +1,7 @@
 package stacks
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	_ "embed"
 	"encoding/pem"
@@ -74,14 +75,22 @@ func httpsAddress(host string, port int) string {
 }
 
 const (
-	caddyConfig      = "/etc/caddy/Caddyfile"
-	caddyCertificate = "/etc/caddy/certificate.pem"
+	caddyConfig = "/etc/caddy/Caddyfile"
+
+	// caddyCertificates is the folder of the certificate that an edge is given. At
+	// caddyCertificatePort of its container's loopback address it hands that to itself.
+	caddyCertificates    = "/run/certificate"
+	caddyCertificatePort = 8081
 
 	// caddyData is where an edge keeps what outlives it. A volume takes the owner and the mode of
 	// the image's directory under it, and of those that all images have only /tmp and this one let
 	// another user than root write.
 	caddyData = "/var/tmp"
 )
+
+// certificateFiles hold the certificate that an edge is given, followed by its key, each the same.
+// Whoever writes another one is done with the first before the second.
+var certificateFiles = []string{"first.pem", "second.pem"}
 
 // caddyfile is the edge's configuration where TLS ends before it. caddyParts are templates of what
 // takes the place of some of its lines, or follows them, where it is otherwise.
@@ -174,8 +183,12 @@ func (s *Stack) endTLS(e *Service, t EdgeTLS, port int) {
 
 	if t.Certificate != "" {
 		s.Secrets = append(s.Secrets, Secret{Name: TLSKey, ConfigKey: TLSKeyKey})
-		e.Files = append(e.Files, File{Path: caddyCertificate, Content: t.Certificate},
-			File{Path: path.Join(secretsDir, TLSKey), Secret: TLSKey})
+		for _, name := range certificateFiles {
+			e.Files = append(e.Files, File{
+				Path: path.Join(caddyCertificates, name), Secret: TLSKey, Live: true,
+				Content: strings.TrimRight(t.Certificate, "\r\n") + "\n" + SecretToken + "\n",
+			})
+		}
 		return
 	}
 
@@ -237,8 +250,12 @@ func (s *Stack) refuseOpen() error {
 // caddyText is what the templates of the Caddyfile take.
 type caddyText struct {
 	*Stack
-	HTTPPort, HTTPSPort      int
-	CertificateFile, KeyFile string
+	HTTPPort, HTTPSPort int
+
+	// CertificateDir has the CertificateFiles, which the edge gets at CertificatePort.
+	CertificateDir   string
+	CertificateFiles []string
+	CertificatePort  int
 
 	// InternalCertificate and InternalAuthorities are files by which the edge and the gate speak TLS.
 	InternalCertificate, InternalAuthorities string
@@ -304,7 +321,8 @@ func (s *Stack) caddyText(e *Service) caddyText {
 	c := caddyText{
 		Stack:    s,
 		HTTPPort: edgePort, HTTPSPort: EdgeTLSPort,
-		CertificateFile: caddyCertificate, KeyFile: path.Join(secretsDir, TLSKey),
+		CertificateDir: caddyCertificates, CertificateFiles: certificateFiles,
+		CertificatePort:     caddyCertificatePort,
 		InternalCertificate: CertificateFile, InternalAuthorities: AuthoritiesFile,
 		Published: e.Ports[0].Host,
 	}
@@ -451,6 +469,30 @@ func checkCertificate(text, host string) error {
 		}
 	}
 
+	return nil
+}
+
+// checkKey returns an error unless the value is the key of the edge's certificate, in PEM and
+// without a passphrase. It does not show it.
+func (s *Stack) checkKey(value string) error {
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("%s:%s: %s: set it with `pulumi config set -s %s --secret %[1]s:%[2]s < "+
+			"key.pem`", Project, TLSKeyKey, fmt.Sprintf(format, args...), s.Name)
+	}
+
+	for rest := []byte(value); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "EC PARAMETERS" && !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return refuse("holds a %s beside the key", block.Type)
+		}
+	}
+
+	if _, err := tls.X509KeyPair([]byte(s.TLS.Certificate), []byte(value)); err != nil {
+		return refuse("is not the key of edge.tls.certificate: %v", err)
+	}
 	return nil
 }
 

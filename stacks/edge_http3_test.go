@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 )
@@ -57,12 +56,8 @@ func TestEdgeHTTP3(t *testing.T) {
 	defer app.Close()
 
 	cert, key := certificate(t, edgeHost)
-	e := startTLS(t, stacks.EdgeSettings{OwnTLS: &stacks.EdgeTLS{Certificate: cert}},
-		port(t, app), t.TempDir(), "/etc/caddy/certificate.pem", writeFile(t, "c", cert),
-		"/run/secrets/tls-key", writeFile(t, "k", key))
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(cert))
-	client := e.http3Client(edgeHost, roots)
+	e := startGiven(t, t.TempDir(), cert, key, port(t, app))
+	client := e.http3Client(edgeHost, trust(cert))
 	send := func(size, header int) (*http.Response, string) {
 		t.Helper()
 		req := request(t, http.MethodPost, "https://"+edgeHost+"/echo",

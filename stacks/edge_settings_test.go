@@ -101,12 +101,16 @@ func TestEdgeEndsTLS(t *testing.T) {
 
 			paths := map[string]string{}
 			for _, f := range e.Files[1:] {
-				paths[f.Path] = f.Content + f.Secret
+				paths[f.Path] = f.Text("the key\n") + f.Secret
+				if !f.Live {
+					t.Errorf("%s is not replaced in place", f.Path)
+				}
 			}
 			want := map[string]string{}
 			if tc.secrets != nil {
+				text := cert + "the key\n" + stacks.TLSKey
 				want = map[string]string{
-					"/etc/caddy/certificate.pem": cert, "/run/secrets/tls-key": stacks.TLSKey,
+					"/run/certificate/first.pem": text, "/run/certificate/second.pem": text,
 				}
 			}
 			if !maps.Equal(paths, want) {

@@ -167,7 +167,7 @@ func TestEdgeForms(t *testing.T) {
 	program := peers.Find(t, "caddy", "caddy")
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	cert, key := certificate(t, edgeHost)
+	cert, _ := certificate(t, edgeHost)
 	for name, e := range map[string]stacks.EdgeSettings{
 		"none":    {},
 		"gateway": {Address: "0.0.0.0", TrustedProxies: []string{"10.1.0.0/16", "fd00::7/128"}},
@@ -194,11 +194,6 @@ func TestEdgeForms(t *testing.T) {
 			}
 
 			text := stack.Service(stacks.Edge).Files[0].Content
-			if e.OwnTLS != nil && e.OwnTLS.Certificate != "" {
-				text = replaced(t, text, "/etc/caddy/certificate.pem", writeFile(t, "c", cert),
-					"/run/secrets/tls-key", writeFile(t, "k", key))
-			}
-
 			out, err := exec.Command(program, "validate", "--adapter", "caddyfile", "--config",
 				writeFile(t, "Caddyfile", text)).CombinedOutput()
 			if err != nil || strings.Contains(string(out), `"level":"error"`) {
@@ -290,25 +285,6 @@ func TestEdgeInternalWithoutName(t *testing.T) {
 		resp, err := e.client("127.0.0.1", e.roots()).Do(req)
 		return err == nil && strings.Contains(readAll(t, resp), "proto=https")
 	})
-}
-
-// TestEdgeCertificate serves the certificate that it is given, whatever name is asked for.
-func TestEdgeCertificate(t *testing.T) {
-	cert, key := certificate(t, edgeHost, "other.example.com")
-	e := startTLS(t, stacks.EdgeSettings{OwnTLS: &stacks.EdgeTLS{Certificate: cert}}, whoAsks(t),
-		t.TempDir(), "/etc/caddy/certificate.pem", writeFile(t, "c", cert),
-		"/run/secrets/tls-key", writeFile(t, "k", key))
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(cert))
-	for _, name := range []string{edgeHost, "other.example.com", "127.0.0.1"} {
-		resp, err := e.client(name, roots).Get("https://" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := readAll(t, resp); got != "for=127.0.0.1 proto=https host="+name {
-			t.Errorf("got %s", got)
-		}
-	}
 }
 
 // TestEdgeTrustsProxies holds who is believed about scheme and address: nobody but the gateways,

@@ -35,6 +35,9 @@ func (s *Stack) requireAuthority() {
 
 // CheckSecret returns an error if the value cannot be that of the secret. It does not show it.
 func (s *Stack) CheckSecret(name, value string) error {
+	if name == TLSKey {
+		return s.checkKey(value)
+	}
 	if name != InternalAuthority {
 		return nil
 	}

@@ -408,8 +408,8 @@ type Mount struct {
 	Exec bool
 }
 
-// File is a small read-only file put into the container at start: configuration
-// (Content) or a Secret.
+// File is a small read-only file put into the container, unless it is Live before that starts:
+// configuration (Content) or a Secret.
 type File struct {
 	// Path is absolute; no other mount may lie at or below its directory.
 	Path string
@@ -419,6 +419,11 @@ type File struct {
 
 	// Secret names a Secret of the stack.
 	Secret string
+
+	// Live files are read by the service each time that it needs them: on an engine another text takes
+	// the place of the former in containers that run. While it does, the file is not there for a
+	// moment, or not whole.
+	Live bool `json:",omitempty"`
 }
 
 // Tokens in the Content of a File with a Secret.

@@ -42,12 +42,12 @@ func (d *deployment) addService(name string) error {
 
 // startService adds the service's files and containers.
 func (d *deployment) startService(name string, s *service) error {
-	files, err := d.addFiles(name, s.image, s)
+	carrier, live, err := d.addFiles(name, s.image, s)
 	if err != nil {
 		return err
 	}
 
-	args, err := d.containerArgs(name, s.image, files)
+	args, err := d.containerArgs(name, s.image, carrier)
 	if err != nil {
 		return err
 	}
@@ -58,6 +58,9 @@ func (d *deployment) startService(name string, s *service) error {
 	var after []pulumi.Resource
 	for _, dep := range svc.DependsOn {
 		after = append(after, d.services[dep].containers...)
+	}
+	if live != nil {
+		after = append(after, live)
 	}
 
 	if stopsFirst {

@@ -333,7 +333,9 @@ func planViews(t *testing.T, p planned) map[string]view {
 				continue
 			}
 
-			files[of] = map[string]string{}
+			if files[of] == nil { // live files have a carrier of their own
+				files[of] = map[string]string{}
+			}
 			uploads, ok := r.Inputs["uploads"].([]any)
 			if !ok { // secret as a whole: the stack names the files
 				for _, svc := range p.stack.Services {

@@ -551,6 +551,44 @@ func TestRealEngine(t *testing.T) {
 		l.wantClean("after the rotation")
 	})
 
+	step("a live file is replaced in place", func(t *testing.T) {
+		s := l.service("store")
+		const file = "/run/live/greeting"
+		s.Files = append(s.Files, stacks.File{
+			Path: file, Secret: stacks.RedisPassword, Live: true,
+			Content: "first " + stacks.SecretToken,
+		})
+		l.up()
+		l.wantClean("after the live file")
+		before := l.one("store").ID
+		if out, _ := l.exec("store", "cat", file); out != "first "+secondPassword {
+			t.Errorf("the live file holds %q", out)
+		}
+		if _, code := l.exec("store", "write", file, "x"); code == 0 {
+			t.Error("the live file can be written")
+		}
+
+		s.Files[len(s.Files)-1].Content = "second " + stacks.SecretToken
+		text, changes := l.preview()
+		l.wantNoSecret("preview", text)
+		if changes["replace"] != 1 || len(changes) != 1 {
+			t.Errorf("another live file plans %v, want 1 replacement\n%s", changes, text)
+		}
+
+		l.wantNoSecret("up", l.up())
+		if l.one("store").ID != before {
+			t.Error("the container was replaced")
+		}
+		if out, _ := l.exec("store", "cat", file); out != "second "+secondPassword {
+			t.Errorf("the live file holds %q", out)
+		}
+
+		l.wantNoSecret("inspect", l.inspectAll())
+		l.wantNoSecretInState()
+		l.refresh()
+		l.wantClean("after another live file")
+	})
+
 	step("health check edit replaces", func(t *testing.T) {
 		before := l.one("store").ID
 		l.service("store").Health.Retries = 5

@@ -239,8 +239,12 @@ func content(t *testing.T, c types.ConfigObjConfig) string {
 // TestComposeSecrets checks that no file of an export has a secret, and that its script makes the
 // files that the stack would get.
 func TestComposeSecrets(t *testing.T) {
+	certificate := func(s *stacks.Settings) { // a text that begins with a dash
+		s.Secrets[stacks.TLSKeyKey] = true
+		s.Edge.OwnTLS = &stacks.EdgeTLS{Certificate: "-----BEGIN CERTIFICATE-----\nAA==\n"}
+	}
 	for _, value := range []string{"sesame", "it's \"$HOME\" `id` %s \\n ü"} {
-		stack, dir := shipped(t, "prod", nil), t.TempDir()
+		stack, dir := shipped(t, "prod", certificate), t.TempDir()
 		for _, f := range compose(t, stack, dir) {
 			if strings.Contains(f.Text, stacks.SecretToken) ||
 				strings.Contains(f.Text, stacks.SecretHashToken) {
@@ -248,12 +252,16 @@ func TestComposeSecrets(t *testing.T) {
 			}
 		}
 
-		for _, how := range []struct{ env, stdin string }{{"REDIS_PASSWORD=" + value, ""},
-			{"X=", value + "\n"}} {
+		for _, how := range []struct {
+			env   []string
+			stdin string
+		}{
+			{env: []string{"REDIS_PASSWORD=" + value, "TLS_KEY=" + value}},
+			{stdin: value + "\n" + value + "\n"},
+		} {
 			cmd := exec.Command("sh", filepath.Join(dir, "secrets.sh"))
-			cmd.Env, cmd.Stdin = []string{
-				"PATH=" + os.Getenv("PATH"), how.env,
-			}, strings.NewReader(how.stdin)
+			cmd.Env = append(how.env, "PATH="+os.Getenv("PATH"))
+			cmd.Stdin = strings.NewReader(how.stdin)
 			if out, err := cmd.CombinedOutput(); err != nil ||
 				strings.Contains(string(out), value) {
 				t.Fatalf("%v: %s", err, out)

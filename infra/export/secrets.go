@@ -143,5 +143,9 @@ func printf(f stacks.File) string {
 		return "%s"
 	})
 
-	return "printf " + quote(format) + args
+	command := "printf "
+	if strings.HasPrefix(format, "-") { // it is no option
+		command += "-- "
+	}
+	return command + quote(format) + args
 }

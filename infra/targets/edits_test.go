@@ -469,6 +469,10 @@ var edits = []edit{
 		change: service("store", func(s *stacks.Service) {
 			s.Files[1] = stacks.File{Path: "/run/secrets/auth.conf", Secret: "redis-password"}
 		}), docker: carrier, kubernetes: "core/v1:Secret store-files"},
+	{field: "File.Live", before: withoutSecrets,
+		change: service("store", func(s *stacks.Service) {
+			s.Files[0].Live = true
+		}), docker: "container:Container codexcontinue-lab-store-live"},
 
 	{field: "Outside.Host",
 		change: service("web", func(s *stacks.Service) {

@@ -112,7 +112,7 @@ type opened struct {
 func (o *opened) look(
 	args *pulumi.ResourceTransformationArgs,
 ) *pulumi.ResourceTransformationResult {
-	service := strings.TrimSuffix(args.Name, "-files")
+	service := strings.TrimSuffix(strings.TrimSuffix(args.Name, "-files"), "-live")
 	switch props := args.Props.(type) {
 	case *docker.ContainerArgs:
 		if props.Uploads == nil {

@@ -37,10 +37,11 @@ func TestSignIn(t *testing.T) {
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", password)
 	c.refused(t, stack, time.Minute, "codexcontinue:edge.tls: is not set", "{internal: true}")
-	values += ", host: " + publicName + ", tls: {internal: true}}"
-	c.change(t, stack, values)
+	values += ", host: " + publicName + ", tls: "
+	c.change(t, stack, values+"{internal: true}}")
 	c.refused(t, stack, time.Minute, "signIn: is none", "{accounts: true}")
-	c.change(t, stack, values+"\nsignIn: {accounts: true}")
+	with := func(tls string) string { return values + tls + "}\nsignIn: {accounts: true}" }
+	c.change(t, stack, with("{internal: true}"))
 	said := c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 	if !strings.Contains(said, "https://") {
 		t.Errorf("up tells no address of HTTPS:\n%s", said)
@@ -95,6 +96,9 @@ func TestSignIn(t *testing.T) {
 		if err := page(t.Context(), other.client(), site); err == nil {
 			t.Errorf("the session goes on after\n%s", said)
 		}
+	})
+	t.Run("another certificate replaces nothing else", func(t *testing.T) {
+		replacesCertificate(t, c, stack, site, with)
 	})
 	t.Run("the secrets show nowhere", func(t *testing.T) {
 		own := stacks.File{Secret: stacks.RedisPassword, Content: stacks.SecretFor("redis user gate")}
