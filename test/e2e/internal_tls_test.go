@@ -24,7 +24,7 @@ func (c *checkout) speaksTLS(t *testing.T, stack string, more ...string) {
 
 	// Each is asked by who calls it, as network policies let nobody else in.
 	callers := map[string]string{
-		"frontend:8501/healthz": stacks.Gate, "backend:8000/health": stacks.Gate,
+		"frontend:8501/healthz": stacks.Gate, "backend:8000/health": stacks.Frontend,
 		"ml:5000/health": stacks.Backend,
 	}
 	if slices.Contains(more, stacks.Knowledge) {
