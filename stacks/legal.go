@@ -6,7 +6,7 @@ import "github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 // It keeps the way out, by which Ollama downloads the base model: a lawyer owes reasonable efforts
 // against disclosure (ABA Model Rule 1.6(c)), and nothing that people write is sent by it. So that
 // this holds of Ollama too, it asks no model elsewhere. Who wants a network without a way out takes
-// healthcare's (docs/domains.md).
+// healthcare's (docs/extending.md).
 func legalDomain(s *Stack, c Checkout) {
 	prod(s, c)
 	s.domain("legal")
