@@ -93,9 +93,6 @@ func (l *loaded) rollsBack(url func() string) {
 		t.Errorf("the version %s of the model serves, not %s", now, version)
 	}
 
-	time.Sleep(l.long + 2*time.Second) // until the answers have ended that were open
-	l.ended(500, 2*l.answers)
-
 	// It is in the settings, so the next up changes nothing, and in the history.
 	written, err := os.ReadFile(l.path("Pulumi." + l.stack + ".yaml"))
 	if err != nil || strings.Contains(string(written), "conversationTTL") ||
@@ -116,6 +113,43 @@ func (l *loaded) rollsBack(url func() string) {
 	if !strings.Contains(ending, "frontend") || strings.Contains(ending, "conversationTTL") {
 		t.Errorf("to end the rollback would do:\n%s", ending)
 	}
+
+	if err := os.WriteFile(l.path(css), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, l.checkout, "modelfiles/codexcontinue/Modelfile", "You are not", "You are")
+	l.rollsBackFromCrash(good, version)
+
+	time.Sleep(l.long + 2*time.Second) // until the answers have ended that were open
+	l.ended(500, 2*l.answers)
+}
+
+// rollsBackFromCrash ends the rollback with a frontend that does not start, so that it fails, and goes
+// back again.
+func (l *loaded) rollsBackFromCrash(good map[string]string, version string) {
+	t := l.t
+	t.Helper()
+	edit(t, l.checkout, "services/frontend/main.go", "func main() {\n", "func main() {\n\tos.Exit(1)\n")
+	l.mark("an image that does not start")
+	_, said, err := l.checkout.run(t, 10*time.Minute, "bin/codexctl", "rollback", "--end", "--yes",
+		l.stack)
+	l.done()
+	if err == nil || !strings.Contains(said, "codexctl rollback "+l.stack) {
+		t.Errorf("%v, it says\n%s", err, tail(said, 40))
+	}
+
+	l.mark("rollback from it")
+	l.must(t, 10*time.Minute, "bin/codexctl", "rollback", "--yes", l.stack)
+	l.done()
+	for service, ref := range l.images() {
+		if ref != good[service] {
+			t.Errorf("%s has the image %s, not %s", service, ref, good[service])
+		}
+	}
+	if now := l.serves(); now != version {
+		t.Errorf("the version %s of the model serves, not %s", now, version)
+	}
+	noChanges(t, l.checkout, l.stack)
 }
 
 // images returns the references of the images that run, by service.
