@@ -641,7 +641,10 @@ func TestGuessing(t *testing.T) {
 
 	// The pause that holds lasts, so that it does not end at this moment.
 	redis := town.redis.Client(t)
-	for lasts := false; !lasts; {
+	for lasts, deadline := false, time.Now().Add(time.Minute); !lasts; {
+		if time.Now().After(deadline) {
+			t.Fatal("no pause holds")
+		}
 		for _, key := range redis.Keys(t.Context(), "gate:pause:pair:*").Val() {
 			lasts = lasts || redis.Expire(t.Context(), key, time.Minute).Val()
 		}

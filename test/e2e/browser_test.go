@@ -41,8 +41,8 @@ func (b *browser) run(
 	done := make(chan error, 1)
 	go func() {
 		err := chromedp.Do(b.ctx, actions...)
-		// Each container that another test starts changes the machine's addresses. What comes first of
-		// the actions, a page's navigation, has failed then, and nothing was done yet.
+		// Each container that another test starts changes the machine's addresses. A navigation has
+		// failed then. It is the first of the actions wherever there is one, so that nothing was done.
 		for range 5 {
 			if err == nil || !strings.Contains(err.Error(), "net::ERR_NETWORK_CHANGED") {
 				break

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -20,28 +21,40 @@ import (
 // freePort is where a pod that no policy holds answers.
 const freePort = "8080"
 
-// reachNobody tries what a pod must not reach from each pod of a private stack, and from one that no
-// policy holds. That one reaches no pod of the stack but the edge's, and they do not reach it.
+// reachNobody tries what a pod must not reach from each pod of a private stack, and from one that
+// no policy holds. That one reaches no pod of the stack but the edge's, and they do not reach it.
 func reachNobody(t *testing.T, n *namespace, kubeconfig, containerd string) {
 	world := outside.Start(t)
 	free := inCluster(t, kubeconfig, n.name+"-free")
-	stranger := free.stranger(t)
+	stranger, neighbour := free.stranger(t, "stranger"), free.stranger(t, "neighbour")
 	pids := taskPIDs(t, containerd)
 	outsider := pidOf(t, pids, stranger)
-	world.ServeIn(t, outsider, ":"+freePort)
+	world.ServeIn(t, pidOf(t, pids, neighbour), ":"+freePort)
 
 	attempts := world.Attempts(outside.Attempt{
 		What: "a pod of another namespace", Kind: outside.TCP,
-		Address: net.JoinHostPort(stranger.Status.PodIP, freePort),
+		Address: net.JoinHostPort(neighbour.Status.PodIP, freePort),
 	})
-	reached, err := world.From(outsider, "stranger", attempts)
-	if err != nil {
-		t.Fatal(err)
+	wrong := func() *outside.Result {
+		reached, err := world.From(outsider, "stranger", attempts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range reached {
+			// The cluster has no IPv6.
+			if want := !strings.Contains(r.What, "IPv6"); (r.Outcome == outside.Answered) != want {
+				return &r
+			}
+		}
+		return nil
 	}
-	for _, r := range reached {
-		// The cluster has no IPv6.
-		if want := !strings.Contains(r.What, "IPv6"); (r.Outcome == outside.Answered) != want {
-			t.Errorf("a pod without policies: %s", r)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
+		r := wrong()
+		if r == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a pod without policies: %s", r)
 		}
 	}
 
@@ -65,9 +78,16 @@ func reachNobody(t *testing.T, n *namespace, kubeconfig, containerd string) {
 
 		port := p.Spec.Containers[0].Ports[0].ContainerPort
 		address := net.JoinHostPort(p.Status.PodIP, strconv.Itoa(int(port)))
-		edge := p.Labels[stacks.LabelService] == stacks.Edge
 		tried.Go(func() {
-			if got := connects(outsider, address); got != edge {
+			if !connects(pid, address) {
+				t.Errorf("%s does not listen at %s", p.Name, address)
+			}
+			edge := p.Labels[stacks.LabelService] == stacks.Edge
+			got := connects(outsider, address)
+			for again := 0; edge && !got && again < 5; again++ { // a busy machine is late
+				got = connects(outsider, address)
+			}
+			if got != edge {
 				t.Errorf("a stranger reaches %s at %s: %t", p.Name, address, got)
 			}
 		})
@@ -76,18 +96,18 @@ func reachNobody(t *testing.T, n *namespace, kubeconfig, containerd string) {
 }
 
 // stranger returns a pod that runs, of a namespace without policies.
-func (n *namespace) stranger(t *testing.T) corev1.Pod {
+func (n *namespace) stranger(t *testing.T, name string) corev1.Pod {
 	t.Helper()
 	if _, err := n.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: n.name},
-	}, metav1.CreateOptions{}); err != nil {
+	}, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
 
 	pods := n.CoreV1().Pods(n.name)
 	no := false
 	made, err := pods.Create(t.Context(), &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "stranger"},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PodSpec{AutomountServiceAccountToken: &no, Containers: []corev1.Container{{
 			Name: "pause", Image: "localhost/codexcontinue-test/pause:1",
 			ImagePullPolicy: corev1.PullNever,
@@ -123,6 +143,9 @@ func taskPIDs(t *testing.T, socket string) map[string]int {
 	pids := map[string]int{}
 	for line := range strings.Lines(string(out)) {
 		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
 		if pid, err := strconv.Atoi(fields[1]); err == nil {
 			pids[fields[0]] = pid
 		}

@@ -1,6 +1,7 @@
 package backups
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,7 +20,7 @@ import (
 
 // MaxModel is how much of a model's files a state has, in bytes: the Modelfile and adapters, as a
 // rule, and no weights. The service holds a state in memory, and so does who reads it (maxRecords).
-const MaxModel = 32 << 20
+const MaxModel = 8 << 20
 
 // ReadModel reads what the stack's own model is made of in the sources. Of a file that is too
 // large, it has the size and the SHA-256. The files have to be those of which the stack was
@@ -32,14 +33,26 @@ func ReadModel(sources fs.FS, stack stacks.Stack) (*archive.Model, error) {
 	}
 
 	out := &archive.Model{Name: m.Name, Modelfile: m.Modelfile, Base: m.Base, Digest: m.Digest}
+	sizes, order := make([]int64, len(files)), make([]int, len(files))
+	for i, x := range files {
+		info, err := fs.Stat(sources, x.Source)
+		if err != nil {
+			return nil, fmt.Errorf("model: %w", err)
+		}
+		sizes[i], order[i] = info.Size(), i
+	}
+	// The small ones first: the evals are not left out for an adapter.
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(sizes[i], sizes[j]) })
+
+	out.Files = make([]archive.ModelFile, len(files))
 	left := int64(MaxModel)
-	for _, x := range files {
-		f, err := readModelFile(sources, x.Source, left)
+	for _, i := range order {
+		f, err := readModelFile(sources, files[i].Source, left)
 		if err != nil {
 			return nil, fmt.Errorf("model: %w", err)
 		}
 		left -= int64(len(f.Content))
-		out.Files = append(out.Files, f)
+		out.Files[i] = f
 	}
 	return out, CheckModel(out)
 }

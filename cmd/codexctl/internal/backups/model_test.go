@@ -94,7 +94,7 @@ func TestModel(t *testing.T) {
 // TestModelTooLarge names the files that are not kept, by what they have to be.
 func TestModelTooLarge(t *testing.T) {
 	dir, stack := sources(t, "FROM other\nADAPTER ./a.gguf\nADAPTER ./b.gguf\nADAPTER ./c.gguf\n",
-		map[string]int64{"a.gguf": 20 << 20, "b.gguf": 20 << 20, "c.gguf": 1 << 20})
+		map[string]int64{"a.gguf": 5 << 20, "b.gguf": 5 << 20, "c.gguf": 1 << 20})
 	m := read(t, dir, stack)
 
 	var got []string
@@ -104,7 +104,7 @@ func TestModelTooLarge(t *testing.T) {
 			t.Errorf("%s: the SHA-256 is %q", f.Path, f.SHA256)
 		}
 	}
-	want := []string{"Modelfile0 false true", "a.gguf20 false true", "b.gguf20 true false",
+	want := []string{"Modelfile0 false true", "a.gguf5 false true", "b.gguf5 true false",
 		"c.gguf1 false true", "evals.yaml0 false true"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the files are %q, want %q", got, want)

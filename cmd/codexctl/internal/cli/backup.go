@@ -75,7 +75,7 @@ all of it is decrypted and checked here. Nothing is restored.`,
 		Long: `Writes what was last kept of the stack by "up" and "backup create" to a new folder: its
 settings file, modelfiles/ with what its model is made of, and state.json, which
 "pulumi stack import --file" reads. Secrets are encrypted as they were, so the passphrase
-is needed as before. Files of the model beyond 32 MiB are named, and not in it.`,
+is needed as before. Files of the model beyond 8 MiB are named, and not in it.`,
 		Args: exactly(2, "name the stack, and a new folder"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.backupState(c.Context(), args[0], args[1], stateOptions{
@@ -417,8 +417,9 @@ func (a *App) keepStateOf(
 	ctx context.Context, t target, stack stacks.Stack, s *deploy.Session, k keeper,
 ) error {
 	model, err := backups.ReadModel(os.DirFS(t.project.Root), stack)
-	if err != nil {
-		return err
+	if err != nil { // somebody may be at work on them
+		a.say("what the model is made of is not kept: %v", err)
+		model = nil
 	}
 	state := archive.State{Revision: a.revision(ctx, t), Model: model}
 	settings, err := os.ReadFile(t.file.Path)
@@ -482,6 +483,15 @@ func (a *App) backupState(ctx context.Context, name, folder string, o stateOptio
 		if err != nil {
 			return err
 		}
+		if s.Model != nil {
+			if err := backups.CheckModel(s.Model); err != nil {
+				a.say("what the model is made of is left out: %v", err)
+				s.Model = nil
+			}
+		}
+		if o.at != "" && s.Time.After(at) {
+			a.say("nothing is kept from before %s: this is from after it", o.at)
+		}
 		if err := os.Mkdir(folder, 0o700); err != nil {
 			return err
 		}
@@ -516,7 +526,7 @@ func (a *App) sayModelFiles(m *archive.Model, folder string) {
 		return
 	}
 	a.say("what makes the model %s:%s is in %s", console.Plain(m.Name),
-		console.Plain(version(m.Digest)), filepath.Join(folder, filepath.Dir(m.Modelfile)))
+		console.Plain(version(m.Digest)), console.Plain(filepath.Join(folder, filepath.Dir(m.Modelfile))))
 	for _, f := range m.Files {
 		if f.Left {
 			a.say("  but for %s, which was too large (%s): yours has to have the SHA-256 %s",

@@ -142,12 +142,8 @@ func (a *App) release(ctx context.Context, t target, stack stacks.Stack) (deploy
 	return r, err
 }
 
-// note has the history say what came of an update of which all was made, if it did not succeed. Of
-// one that was interrupted since nobody knows.
+// note has the history say what came of an update of which all was made, if it did not succeed.
 func (a *App) note(ctx context.Context, s *deploy.Session, made deploy.Release, result string) {
-	if ctx.Err() != nil {
-		result = deploy.NotAwaited
-	}
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
 	if err := s.Note(ctx, made, result); err != nil {

@@ -148,7 +148,11 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 			a.explainUp(ctx, p, stack, t.name, result, problems, err))
 	}
 	if err := a.verify(ctx, p, stack, t.name); err != nil {
-		a.note(ctx, s, made, deploy.Unhealthy)
+		result := deploy.NotAwaited // as a look that fails tells nothing
+		if errors.Is(err, errReported) {
+			result = deploy.Unhealthy
+		}
+		a.note(ctx, s, made, result)
 		return a.offerRollback(ctx, s, t.name, err)
 	}
 
@@ -180,11 +184,16 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 
 		_, failed := errors.AsType[*modelwait.FailedError](err)
+		_, late := errors.AsType[*modelwait.TimeoutError](err)
 		switch {
 		case failed && rolledBack && a.serveEarlier(ctx, t) == nil:
 			// What the Modelfile makes may fail where an earlier version is to serve.
 		case err != nil:
-			a.note(ctx, s, made, deploy.ModelNotReady)
+			result := deploy.ModelNotReady
+			if late || ctx.Err() != nil { // it may be ready yet
+				result = deploy.NotAwaited
+			}
+			a.note(ctx, s, made, result)
 			return a.offerRollback(ctx, s, t.name, a.explainModel(ctx, p, stack, t.name, err))
 		default:
 			model = &m

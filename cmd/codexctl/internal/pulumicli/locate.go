@@ -24,7 +24,7 @@ const (
 	Version = "3.255.0"
 
 	// Minimum is the oldest version that can run the program: the first with resource hooks for Go.
-	Minimum = "3.182.0"
+	Minimum = "3.211.0"
 
 	// DockerProvider is the version of the docker provider, which go.mod pins.
 	DockerProvider = "4.10.0"
