@@ -68,7 +68,7 @@ up() {
 	for program in kube etcd dns control policies; do
 		[[ -x $bin/$program ]] || fail "$bin/$program is not there: run $0 build"
 	done
-	if ! alive kube-apiserver || ! alive kubelet; then
+	if ! alive kube-apiserver || ! alive kubelet || ! alive policies; then
 		if [[ -d $run ]]; then
 			say "an earlier one was not stopped: cleaning up after it"
 			down

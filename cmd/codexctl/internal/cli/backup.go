@@ -391,6 +391,10 @@ func (a *App) describeModel(
 	}
 	a.out.Table(rows, nil)
 
+	if m.Base != stack.Model.Base {
+		a.say("its base was %s, and is %s here: the settings say which", console.Plain(m.Base),
+			stack.Model.Base)
+	}
 	if m.Name != stack.Model.Name || m.Digest != stack.Model.Digest {
 		a.say("the sources here make %s:%s of %s: a restore leaves them alone. `codexctl backup state "+
 			"%s FOLDER --at %s --identity KEY` writes those of the backup into FOLDER: to have that "+
