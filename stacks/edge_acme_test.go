@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/egress"
 	"github.com/codexcontinue/codexcontinue/test/nameserver"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
@@ -21,7 +23,8 @@ import (
 // lifetime is that of the certificates that the authority of the test issues.
 const lifetime = 20 * time.Second
 
-// TestEdgeACME gets certificates from a real authority, and renews them while a stream goes on.
+// TestEdgeACME gets certificates from a real authority, through the egress of a private stack, and
+// renews them while a stream goes on.
 func TestEdgeACME(t *testing.T) {
 	program := peers.Find(t, "pebble", "pebble")
 	release := make(chan string)
@@ -39,7 +42,11 @@ func TestEdgeACME(t *testing.T) {
 	defer app.Close()
 
 	edge := newTLSEdge(t, t.TempDir())
-	authority := startAuthority(t, program, edge, lifetime)
+	host := machineAddress(t)
+	authority := startAuthority(t, program, edge, lifetime, host)
+	proxy := egress.Start(t, authority.address)
+	t.Setenv("HTTPS_PROXY", proxy.URL.String())
+	t.Setenv("NO_PROXY", "localhost")
 	settings := stacks.EdgeSettings{Host: edgeHost, OwnTLS: &stacks.EdgeTLS{
 		ACME: &stacks.ACME{Email: "admin@example.com", Directory: authority.directory},
 	}}
@@ -77,6 +84,31 @@ func TestEdgeACME(t *testing.T) {
 	if next := edge.shown(); next == nil || time.Now().After(next.NotAfter) {
 		t.Error("no certificate that is valid when the first has expired")
 	}
+
+	edge.stop(time.Minute)
+	for deadline := time.Now().Add(time.Minute); proxy.Tunnels() == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the edge has not asked through the egress")
+		}
+	}
+}
+
+// machineAddress returns an address of this machine that is none of loopback, to which programs go
+// without a proxy.
+func machineAddress(t *testing.T) string {
+	t.Helper()
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range list {
+		n, ok := a.(*net.IPNet)
+		if ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	peers.Missing(t, "network", errors.New("this machine has no address but loopback's"))
+	return ""
 }
 
 // shown returns the certificate that the edge shows, nil if it shows none.
@@ -93,25 +125,26 @@ func (e *tlsEdge) shown() *x509.Certificate {
 
 // authority is a real server of ACME.
 type authority struct {
+	address   string // host:port
 	directory string // its URL
 	root      string // a file with whom to trust about that
 	key       string // a file with the key of that
 }
 
-// startAuthority starts one that finds every name at the edge's ports. Its certificates have the
-// lifetime.
+// startAuthority starts one at the host that finds every name at the edge's ports. Its certificates
+// have the lifetime.
 func startAuthority(
-	t *testing.T, program string, edge *tlsEdge, lifetime time.Duration,
+	t *testing.T, program string, edge *tlsEdge, lifetime time.Duration, host string,
 ) authority {
 	t.Helper()
-	cert, key := certificate(t, "localhost")
+	cert, key := certificate(t, host)
 	a := authority{root: writeFile(t, "cert.pem", cert), key: writeFile(t, "key.pem", key)}
-	address := "localhost:" + peers.FreePort(t, "127.0.0.1")
-	a.directory = "https://" + address + "/dir"
+	a.address = net.JoinHostPort(host, peers.FreePort(t, host))
+	a.directory = "https://" + a.address + "/dir"
 	config := fmt.Sprintf(`{"pebble": {"listenAddress": %q, "certificate": %q, "privateKey": %q,
 		"httpPort": %s, "tlsPort": %s,
 		"profiles": {"default": {"description": "short", "validityPeriod": %d}}}}`,
-		address, a.root, a.key, edge.http, edge.https,
+		a.address, a.root, a.key, edge.http, edge.https,
 		int(lifetime/time.Second))
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
 	names := nameserver.Start(t, func(string) []netip.Addr {
@@ -119,7 +152,7 @@ func startAuthority(
 	})
 	p := start(t, program, "-config", writeFile(t, "pebble.json", config), "-dnsserver", names.Address)
 	p.await("an authority", func() bool {
-		c, err := net.Dial("tcp", address)
+		c, err := net.Dial("tcp", a.address)
 		if err == nil {
 			c.Close()
 		}

@@ -32,7 +32,7 @@ func TestEdgeRevoked(t *testing.T) {
 	defer app.Close()
 
 	edge := newTLSEdge(t, t.TempDir())
-	authority := startAuthority(t, program, edge, 24*time.Hour)
+	authority := startAuthority(t, program, edge, 24*time.Hour, "localhost")
 	directory := authority.impatient(t)
 	settings := stacks.EdgeSettings{Host: edgeHost, OwnTLS: &stacks.EdgeTLS{
 		ACME: &stacks.ACME{Email: "admin@example.com", Directory: directory},

@@ -30,7 +30,7 @@ func TestEgress(t *testing.T) {
 		"id.example.com:443": "the egress refuses " + host +
 			": add it to codexcontinue:egress.hosts",
 	} {
-		cfg := Config{Issuer: there.URL, Proxy: egress.Start(t, destination)}
+		cfg := Config{Issuer: there.URL, Proxy: egress.Start(t, destination).URL}
 		cfg.Authorities = x509.NewCertPool()
 		cfg.Authorities.AddCert(there.Certificate())
 		c := New(cfg, nil, slog.New(slog.DiscardHandler))
