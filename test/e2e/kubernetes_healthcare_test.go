@@ -65,6 +65,7 @@ func TestKubernetesHealthcare(t *testing.T) {
 
 	c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
 	nothingChanges()
+	n.deploysAlone(t, c, stack)
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
 	c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
 	conversationIsThere(t, b, c.url(t, stack))
