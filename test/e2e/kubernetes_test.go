@@ -194,6 +194,7 @@ func TestKubernetes(t *testing.T) {
 		want := []string{
 			"PersistentVolumeClaim/ollama-data-ollama-0",
 			"PersistentVolumeClaim/redis-data-redis-0",
+			"Secret/tokens", // which is not the stack's
 		}
 		if !slices.Equal(left, want) {
 			t.Errorf("left after down: %v, want %v", left, want)
