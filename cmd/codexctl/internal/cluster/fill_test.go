@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -202,6 +203,66 @@ func TestFillInterrupted(t *testing.T) {
 	}
 	if got := left(t, c, api); got != "[], 0 jobs, 0 pods" {
 		t.Errorf("left are %s", got)
+	}
+}
+
+// TestFillOneNotStarted: when one of the pods cannot run, Fill says so, although that of a newer Job
+// runs.
+func TestFillOneNotStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, api := fillLab(false)
+		at := time.Now()
+		api.PrependReactor("create", "jobs", func(a ktesting.Action) (bool, runtime.Object, error) {
+			j := a.(ktesting.CreateAction).GetObject().(*batchv1.Job)
+			j.CreationTimestamp = metav1.NewTime(at)
+			at = at.Add(time.Second)
+			return false, nil, nil
+		})
+		api.PrependReactor("patch", "jobs", func(a ktesting.Action) (bool, runtime.Object, error) {
+			name := a.(ktesting.PatchAction).GetName()
+			if name != "run-backend-1" {
+				return false, nil, nil
+			}
+			pod := runningPod(name+"-x", unscheduled("0/1 nodes: 1 Insufficient memory"))
+			pod.OwnerReferences[0].Kind, pod.OwnerReferences[0].Name = "Job", name
+			pod.OwnerReferences[0].UID = types.UID(name)
+			pod.Labels[stacks.LabelService] = "run-backend"
+			pod.Spec.NodeName, pod.Status.ContainerStatuses = "", nil
+			err := api.Tracker().Add(pod)
+			j, _ := api.Tracker().Get(batchv1.SchemeGroupVersion.WithResource("jobs"), c.Namespace,
+				name)
+			return true, j, err
+		})
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := c.Fill(ctx, Filling{Set: backendSet(), Limit: time.Hour},
+			func([]running.Replica) error { t.Error("used"); return nil })
+		if err == nil || !strings.Contains(err.Error(), "no node has room for it") {
+			t.Errorf("got %v", err)
+		}
+		if got := left(t, c, api); got != "[], 0 jobs, 0 pods" {
+			t.Errorf("left are %s", got)
+		}
+	})
+}
+
+// TestFillRemoved: a Job that somebody removes before its pod runs ends Fill.
+func TestFillRemoved(t *testing.T) {
+	c, api := fillLab(false)
+	api.PrependReactor("patch", "jobs", func(a ktesting.Action) (bool, runtime.Object, error) {
+		j := batchv1.SchemeGroupVersion.WithResource("jobs")
+		now, err := api.Tracker().Get(j, c.Namespace, a.(ktesting.PatchAction).GetName())
+		if err != nil {
+			return true, nil, err
+		}
+		return true, now, api.Tracker().Delete(j, c.Namespace, a.(ktesting.PatchAction).GetName())
+	})
+
+	err := c.Fill(t.Context(), Filling{Set: backendSet(), Limit: time.Hour},
+		func([]running.Replica) error { t.Error("used"); return nil })
+	if err == nil || !strings.Contains(err.Error(), "the job run-backend-1 was removed by somebody") {
+		t.Errorf("got %v", err)
 	}
 }
 

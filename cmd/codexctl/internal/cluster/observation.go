@@ -29,6 +29,8 @@ type Work struct {
 	Service string
 	// Kind is deploy, sts or job; empty stands for all of them.
 	Kind string
+	// Job is the name of one Job of the service; empty stands for its newest.
+	Job string
 }
 
 func (w Work) on(kind string) bool { return w.Kind == "" || w.Kind == kind }
@@ -54,8 +56,8 @@ func (o observation) generation(w Work) int64 {
 	return 0
 }
 
-// only returns the observation without other workloads, and with only the
-// newest Job of the service.
+// only returns the observation without other workloads, and with only one Job of the service: that
+// of the work, or the newest.
 func (o observation) only(work Work, since time.Time) observation {
 	if !work.on("deploy") {
 		o.deployments = nil
@@ -66,6 +68,9 @@ func (o observation) only(work Work, since time.Time) observation {
 
 	var newest *batchv1.Job
 	for _, j := range o.jobs {
+		if work.Job != "" && j.Name != work.Job {
+			continue
+		}
 		if work.on("job") && serviceOf(j) == work.Service &&
 			(newest == nil || newest.CreationTimestamp.Before(&j.CreationTimestamp)) {
 			newest = j

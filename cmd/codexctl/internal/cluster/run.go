@@ -85,7 +85,7 @@ func (c *Cluster) started(ctx context.Context, job *batchv1.Job) (string, error)
 	defer cancel()
 	service := serviceOf(job)
 	o := c.Observe(ctx, nil)
-	o.Begin(Work{Service: service})
+	o.Begin(Work{Service: service, Job: job.Name})
 	found := make(chan []Finding, 1)
 	go func() { found <- o.Watch(ctx, nil) }()
 
@@ -116,6 +116,15 @@ func (c *Cluster) started(ctx context.Context, job *batchv1.Job) (string, error)
 			if s := p.Status.ContainerStatuses[0].State; s.Running != nil || s.Terminated != nil {
 				return p.Name, nil
 			}
+		}
+
+		now, err := c.api.BatchV1().Jobs(c.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err), err == nil && now.DeletionTimestamp != nil:
+			return "", fmt.Errorf("cluster: the job %s was removed by somebody before its pod ran: "+
+				"try again when nobody else changes the stack", job.Name)
+		case err != nil:
+			return "", c.failed("job "+job.Name, err)
 		}
 	}
 }

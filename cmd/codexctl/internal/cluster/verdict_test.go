@@ -352,15 +352,18 @@ func TestNewestJob(t *testing.T) {
 	}
 
 	old, fresh := failed("model-1", began.Add(-time.Hour)), failed("model-2", began)
+	step, all := Work{Service: "backend", Kind: "job"}, Work{Service: "backend"}
 	for name, c := range map[string]struct {
 		jobs []*batchv1.Job
 		work Work
 		want string
 	}{
-		"the step's own":         {[]*batchv1.Job{fresh, old}, Work{"backend", "job"}, "model-2"},
-		"before it is made":      {[]*batchv1.Job{old}, Work{"backend", "job"}, ""},
-		"while all are judged":   {[]*batchv1.Job{old, fresh}, Work{"backend", ""}, "model-2"},
-		"nothing but an old one": {[]*batchv1.Job{old}, Work{"backend", ""}, "model-1"},
+		"the step's own":         {[]*batchv1.Job{fresh, old}, step, "model-2"},
+		"before it is made":      {[]*batchv1.Job{old}, step, ""},
+		"while all are judged":   {[]*batchv1.Job{old, fresh}, all, "model-2"},
+		"nothing but an old one": {[]*batchv1.Job{old}, all, "model-1"},
+		"one of several": {[]*batchv1.Job{fresh, old}, Work{Service: "backend", Job: "model-1"},
+			"model-1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := observation{jobs: c.jobs}.findings(c.work, began)
