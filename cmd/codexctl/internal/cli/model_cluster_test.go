@@ -91,7 +91,8 @@ func (f *newCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(map[string]any{"items": items})
 	case last == "codexcontinue-lock":
 		f.lock(w, answer)
-	case strings.HasPrefix(last, "codexcontinue-"): // the namespace
+	case strings.HasPrefix(last, "codexcontinue-"), // the namespace
+		len(words) > 1 && words[len(words)-2] == "statefulsets":
 		notFound(w)
 	default:
 		answer(map[string]any{"items": []any{}})

@@ -57,7 +57,7 @@ func (c *Cluster) MakeNamespace(ctx context.Context, ns *corev1.Namespace) error
 // Fill makes the claims that are not there, runs the command for each replica, and calls use with
 // the pods, in the order of the replicas, when all of them run. The pods run at the same time, so
 // that the claims come to the nodes that the replicas have room on. They are gone when Fill returns;
-// the claims stay, unless no pod came to run. If this process is killed the pods go on, as one-offs
+// the claims stay, unless no pod came to run and nothing else uses them. If this process is killed the pods go on, as one-offs
 // that need the lock of the stack.
 func (c *Cluster) Fill(
 	ctx context.Context, f Filling, use func(pods []running.Replica) error,
@@ -68,7 +68,7 @@ func (c *Cluster) Fill(
 	defer func() {
 		err = errors.Join(err, c.endFilling(context.WithoutCancel(ctx), f.service(), jobs))
 		if !ran { // there is nothing in them
-			err = errors.Join(err, c.removeClaims(context.WithoutCancel(ctx), made))
+			err = errors.Join(err, c.removeClaims(context.WithoutCancel(ctx), f.Set.Name, made))
 		}
 	}()
 	if err != nil {
@@ -145,9 +145,23 @@ func (c *Cluster) makeClaims(ctx context.Context, f Filling) (made []string, err
 	return made, nil
 }
 
-func (c *Cluster) removeClaims(ctx context.Context, names []string) error {
+// removeClaims removes the claims, unless the StatefulSet is there, which has taken them over:
+// Pulumi alone makes it without the lock of the stack.
+func (c *Cluster) removeClaims(ctx context.Context, set string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	_, err := c.api.AppsV1().StatefulSets(c.Namespace).Get(ctx, set, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		return nil
+	case !apierrors.IsNotFound(err):
+		return c.failed("stateful set "+set, err)
+	}
+
 	var errs []error
 	for _, name := range names {
 		errs = append(errs, c.RemoveVolume(ctx, name))

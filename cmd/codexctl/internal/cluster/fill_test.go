@@ -188,21 +188,38 @@ func TestFillNotStarted(t *testing.T) {
 	}
 }
 
-// TestFillInterrupted: an interrupt before the pods run leaves nothing.
+// TestFillInterrupted: an interrupt before the pods run leaves nothing, but the claims where the
+// StatefulSet has come meanwhile.
 func TestFillInterrupted(t *testing.T) {
-	c, api := fillLab(false)
-	ctx, cancel := context.WithCancel(t.Context())
-	api.PrependReactor("patch", "jobs", func(ktesting.Action) (bool, runtime.Object, error) {
-		cancel()
-		return false, nil, nil
-	})
-	err := c.Fill(ctx, Filling{Set: backendSet(), Limit: time.Hour},
-		func([]running.Replica) error { t.Error("used"); return nil })
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	if got := left(t, c, api); got != "[], 0 jobs, 0 pods" {
-		t.Errorf("left are %s", got)
+	for name, x := range map[string]struct {
+		taken bool
+		left  string
+	}{
+		"alone":      {false, "[], 0 jobs, 0 pods"},
+		"taken over": {true, "[data-backend-0 data-backend-1], 0 jobs, 0 pods"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, api := fillLab(false)
+			ctx, cancel := context.WithCancel(t.Context())
+			api.PrependReactor("patch", "jobs",
+				func(ktesting.Action) (bool, runtime.Object, error) {
+					cancel()
+					if !x.taken {
+						return false, nil, nil
+					}
+					set := backendSet()
+					set.Namespace, x.taken = c.Namespace, false
+					return false, nil, api.Tracker().Add(set)
+				})
+			err := c.Fill(ctx, Filling{Set: backendSet(), Limit: time.Hour},
+				func([]running.Replica) error { t.Error("used"); return nil })
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			if got := left(t, c, api); got != x.left {
+				t.Errorf("left are %s, want %s", got, x.left)
+			}
+		})
 	}
 }
 
