@@ -41,12 +41,16 @@ func (k *onCluster) Preflight(ctx context.Context, stack stacks.Stack, o upOptio
 		return err
 	}
 
-	nodes, err := k.Nodes(ctx)
+	list, err := images.Of(stack, k.t.project.Root)
 	if err != nil {
 		return err
 	}
+	return k.warnOfImages(ctx, list)
+}
 
-	list, err := images.Of(stack, k.t.project.Root)
+// warnOfImages names the images of the list that the nodes do not list and nobody serves to them.
+func (k *onCluster) warnOfImages(ctx context.Context, list []images.Image) error {
+	nodes, err := k.Nodes(ctx)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -30,9 +31,19 @@ func (a *App) prepareCluster(
 		return err
 	}
 
-	if err := k.Preflight(ctx, stack, upOptions{}); err != nil {
+	if err := k.Cluster.Preflight(ctx, stack); err != nil {
 		return err
 	}
+	if stack.Registry == "" {
+		of, err := ollamaImage(stack, t.project.Root)
+		if err != nil {
+			return err
+		}
+		if err := k.warnOfImages(ctx, of); err != nil {
+			return err
+		}
+	}
+
 	ns, _, err := ollamaObjects(t, stack)
 	if err != nil {
 		return err
@@ -133,15 +144,18 @@ func (a *App) pushOllama(ctx context.Context, t target, stack stacks.Stack) erro
 		return nil // the nodes have it by other ways
 	}
 
-	list, err := ownImages(stack, t.project.Root)
-	if err != nil {
+	list, err := ollamaImage(stack, t.project.Root)
+	if err != nil || len(list) == 0 {
 		return err
 	}
-	for _, x := range list {
-		if x.Service == stacks.Ollama {
-			_, err := a.pushMissing(ctx, t, []images.Image{x})
-			return err
-		}
-	}
-	return nil
+	_, err = a.pushMissing(ctx, t, list)
+	return err
+}
+
+// ollamaImage returns the image of the stack's Ollama, or none where others build it.
+func ollamaImage(stack stacks.Stack, root string) ([]images.Image, error) {
+	list, err := ownImages(stack, root)
+	return slices.DeleteFunc(list, func(x images.Image) bool {
+		return x.Service != stacks.Ollama
+	}), err
 }

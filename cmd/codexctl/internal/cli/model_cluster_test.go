@@ -83,6 +83,8 @@ func (f *newCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"name":        "standard",
 			"annotations": map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
 		}}}})
+	case last == "nodes": // one without an image
+		answer(map[string]any{"items": []any{map[string]any{}}})
 	case last == "persistentvolumeclaims":
 		items := []any{}
 		for _, name := range f.claims {
@@ -245,6 +247,10 @@ func TestImportBeforeUpOnCluster(t *testing.T) {
 		&modelProgress{out: a.err, now: time.Now})
 	if err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("it ends with %v, and says\n%s", err, said)
+	}
+	if !strings.Contains(said.String(), "the nodes do not list codexcontinue/ollama:") ||
+		strings.Contains(said.String(), "codexcontinue/backend:") {
+		t.Errorf("it needs no image but Ollama's, and says\n%s", said)
 	}
 
 	want := []string{
