@@ -222,8 +222,7 @@ func (a *App) putModel(
 		defer o.Close()
 
 		if err := answers(ctx, o); err != nil {
-			return fmt.Errorf("%s: Ollama does not answer there: %w: `codexctl up %s` first", at,
-				err, t.name)
+			return fmt.Errorf("%s: %w: %w", at, errSilent, err)
 		}
 
 		if err := o.Put(ctx, name, m, show.tell); err != nil {
@@ -258,6 +257,27 @@ type dialer = func(ctx context.Context) (net.Conn, error)
 
 // answerWithin is how long an Ollama may take to answer that was just started.
 const answerWithin = 30 * time.Second
+
+// errSilent is in the error for an Ollama that does not answer.
+var errSilent = errors.New("Ollama does not answer there")
+
+// upFirst returns the error. It tells what to do where an Ollama of the stack does not answer.
+func upFirst(err error, stack string) error {
+	if errors.Is(err, errSilent) {
+		return fmt.Errorf("%w: `codexctl up %s` first", err, stack)
+	}
+	return err
+}
+
+// onceMore returns the error. It tells what to do where an Ollama does not answer that the import
+// has started.
+func onceMore(err error) error {
+	if errors.Is(err, errSilent) {
+		return fmt.Errorf("%w: it was started for this: try again, and see that the machine it "+
+			"runs on has time for it", err)
+	}
+	return err
+}
 
 // answers waits until Ollama does.
 func answers(ctx context.Context, o *models.Ollama) error {
@@ -296,7 +316,7 @@ func (a *App) ollamasOnEngine(
 
 	for _, c := range list {
 		if err := put(c.Name, to(c.Replica)); err != nil {
-			return err
+			return upFirst(err, t.name)
 		}
 	}
 
@@ -340,7 +360,7 @@ func (a *App) ollamasOnEngine(
 		Volumes: r.Project.Volumes,
 		Root:    t.project.Root,
 		Labels:  labels,
-	}, func(in running.Replica) error { return put(in.Name, to(in)) })
+	}, func(in running.Replica) error { return onceMore(put(in.Name, to(in))) })
 }
 
 // relayTo returns the way to Ollama in a container.

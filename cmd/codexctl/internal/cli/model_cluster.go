@@ -96,7 +96,7 @@ func (a *App) ollamasOnCluster(
 	for _, pod := range list {
 		err := a.withPod(k, stack, pod, func(dial dialer) error { return put(pod.Name, dial) })
 		if err != nil {
-			return err
+			return upFirst(err, t.name)
 		}
 	}
 	if len(list) > 0 {
@@ -131,7 +131,7 @@ func (a *App) ollamasOnCluster(
 			at := fmt.Sprintf("%s-%d", set.Name, i) // the replica that will have it
 			err := a.withPod(k, stack, pod, func(dial dialer) error { return put(at, dial) })
 			if err != nil {
-				return err
+				return onceMore(err)
 			}
 		}
 		return nil

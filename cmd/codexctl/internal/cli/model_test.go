@@ -213,3 +213,16 @@ func TestLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestSilent: an Ollama that does not answer is told apart by who started it. Other errors stay.
+func TestSilent(t *testing.T) {
+	silent := fmt.Errorf("ollama-0: %w: %w", errSilent, io.EOF)
+	running, own := upFirst(silent, "clinic").Error(), onceMore(silent).Error()
+	if !strings.HasSuffix(running, "does not answer there: EOF: `codexctl up clinic` first") ||
+		!strings.Contains(own, "does not answer there: EOF: it was started for this: try again") {
+		t.Errorf("got %q and %q", running, own)
+	}
+	if upFirst(io.EOF, "clinic") != io.EOF || onceMore(io.EOF) != io.EOF {
+		t.Error("another error is changed")
+	}
+}
