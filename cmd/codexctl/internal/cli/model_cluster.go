@@ -34,6 +34,9 @@ func (a *App) prepareCluster(
 	if err := k.Cluster.Preflight(ctx, stack); err != nil {
 		return err
 	}
+	if err := k.CheckFill(ctx); err != nil {
+		return err
+	}
 	if stack.Registry == "" {
 		of, err := ollamaImage(stack, t.project.Root)
 		if err != nil {

@@ -31,6 +31,7 @@ import (
 type newCluster struct {
 	claims  []string
 	started func() // is called when a Job is started
+	forbids string // a verb and a resource, with a space between
 
 	mu   sync.Mutex
 	did  []string
@@ -59,7 +60,10 @@ func (f *newCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case last == "selfsubjectreviews":
 		answer(body)
 	case last == "selfsubjectaccessreviews":
-		body["status"] = map[string]any{"allowed": true}
+		spec, _ := body["spec"].(map[string]any)
+		of, _ := spec["resourceAttributes"].(map[string]any)
+		asked := fmt.Sprint(of["verb"], " ", of["resource"])
+		body["status"] = map[string]any{"allowed": asked != f.forbids}
 		answer(body)
 	case r.URL.Query().Get("watch") != "":
 		w.Header().Set("Content-Type", "application/json")
@@ -298,6 +302,29 @@ func TestImportBeforeUpOnCluster(t *testing.T) {
 	} {
 		if strings.Contains(string(job), text) != is {
 			t.Errorf("%s: want %t in\n%s", text, is, job)
+		}
+	}
+}
+
+// TestImportForbidden: without a right that only an import needs nothing is made.
+func TestImportForbidden(t *testing.T) {
+	dir, _ := checkout(t, "clinic", clusterClinic)
+	for _, verb := range []string{"get", "create", "patch", "delete"} {
+		f := &newCluster{forbids: verb + " persistentvolumeclaims"}
+		a, _ := f.app(t, dir)
+		on, stack, err := a.load("clinic")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		err = a.putModel(t.Context(), "model import", on, stack, "tiny:latest", models.Model{},
+			&modelProgress{out: a.err, now: time.Now})
+		if err == nil || !strings.Contains(err.Error(), "may not "+f.forbids+" in the namespace") ||
+			strings.Contains(err.Error(), "doctor") {
+			t.Errorf("%s is forbidden: got %v", f.forbids, err)
+		}
+		if len(f.did) > 0 {
+			t.Errorf("%s is forbidden: it did %q", f.forbids, f.did)
 		}
 	}
 }

@@ -138,7 +138,35 @@ const parallel = 16
 // Missing returns what the stack needs and the caller may not do, in the order in which it is
 // needed. It asks the API server about each, as `kubectl auth can-i` does.
 func (c *Cluster) Missing(ctx context.Context, s stacks.Stack) ([]Access, error) {
-	all := c.needs(s)
+	return c.denied(ctx, c.needs(s))
+}
+
+// CheckFill returns a *ForbiddenError if the caller may not do what Fill needs and Missing does not
+// ask for.
+func (c *Cluster) CheckFill(ctx context.Context) error {
+	var all []Access
+	for _, verb := range []string{"get", "create", "patch", "delete"} {
+		all = append(all, Access{
+			Namespace: c.Namespace,
+			Verb:      verb,
+			Resource:  "persistentvolumeclaims",
+		})
+	}
+
+	missing, err := c.denied(ctx, all)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return &ForbiddenError{
+		Context:   c.Context,
+		User:      c.User,
+		Namespace: c.Namespace,
+		Missing:   missing,
+	}
+}
+
+// denied returns those that the caller may not do.
+func (c *Cluster) denied(ctx context.Context, all []Access) ([]Access, error) {
 	denied := make([]bool, len(all))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
@@ -175,8 +203,11 @@ func (c *Cluster) Missing(ctx context.Context, s stacks.Stack) ([]Access, error)
 
 // ForbiddenError is returned when RBAC forbids what the stack needs.
 type ForbiddenError struct {
-	Context, User, Namespace, Stack string
-	Missing                         []Access
+	Context, User, Namespace string
+
+	// Stack is the stack for which doctor lists the same; empty if it does not.
+	Stack   string
+	Missing []Access
 }
 
 func (e *ForbiddenError) Error() string {
@@ -185,10 +216,13 @@ func (e *ForbiddenError) Error() string {
 		who = e.User
 	}
 
-	return fmt.Sprintf("cluster: forbidden by RBAC: %s may not %s in the namespace %s (context "+
-		"%s): ask the cluster's administrator for a role that allows it, or use other "+
-		"credentials (`codexctl doctor %s` lists all)",
-		who, brief(e.Missing), e.Namespace, e.Context, e.Stack)
+	text := fmt.Sprintf("cluster: forbidden by RBAC: %s may not %s in the namespace %s (context "+
+		"%s): ask the cluster's administrator for a role that allows it, or use other credentials",
+		who, brief(e.Missing), e.Namespace, e.Context)
+	if e.Stack != "" {
+		text += fmt.Sprintf(" (`codexctl doctor %s` lists all)", e.Stack)
+	}
+	return text
 }
 
 // brief names the first few of the list, and counts the others.
