@@ -519,7 +519,7 @@ func TestLoadBundleIntoNodes(t *testing.T) {
 	}, []string{"HOME=" + dir, "PATH=" + dir, "KUBECONFIG=" + k.kubeconfig(t)}, nil, &said, &said)
 	for _, want := range []string{
 		"2 images put into kind cluster lab, 0 were there",
-		"carried is not up: an Ollama without a network fills each of its volumes",
+		"carried is not up: an Ollama that a network policy closes fills each of its volumes",
 		"interrupted",
 	} {
 		if code != exitInterrupted || !strings.Contains(said.String(), want) {

@@ -238,7 +238,7 @@ func (a *App) putModel(
 	case *onEngine:
 		err = a.ollamasOnEngine(ctx, t, p.Engine, stack, put)
 	case *onCluster:
-		err = a.ollamasOnCluster(ctx, t, p, stack, put)
+		err = a.ollamasOnCluster(ctx, t, p, stack, name, put)
 	}
 
 	switch {

@@ -15,8 +15,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// prepareCluster checks whether models can be put into the volumes of the stack. Where no Ollama runs
-// it makes the namespace, as the stack would, which then takes it over.
+// prepareCluster checks whether models can be put into the volumes of the stack. Where no Ollama
+// runs it makes the namespace, as the stack would, which then takes it over.
 func (a *App) prepareCluster(
 	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
 ) error {
@@ -85,10 +85,11 @@ func ollamaObjects(
 	return ns, set, nil
 }
 
-// ollamasOnCluster calls put with a way to each pod of Ollama. Before the first up there is none, and
-// one for each volume runs as the stack's would, without a network, for the time that put takes.
+// ollamasOnCluster calls put, which puts the model there, with a way to each pod of Ollama. Before
+// the first up there is none, and one for each volume, that a network policy closes, runs as the
+// stack's would for the time that put takes.
 func (a *App) ollamasOnCluster(
-	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
+	ctx context.Context, t target, k *onCluster, stack stacks.Stack, model string,
 	put func(at string, dial dialer) error,
 ) error {
 	list, err := k.Replicas(ctx, stacks.Ollama)
@@ -124,11 +125,13 @@ func (a *App) ollamasOnCluster(
 		return err
 	}
 
-	a.say("%s is not up: an Ollama without a network fills each of its volumes", t.file.Name)
+	a.say("%s is not up: an Ollama that a network policy closes fills each of its "+
+		"volumes", t.file.Name)
 	return k.Fill(ctx, cluster.Filling{
 		Set:   set,
 		Args:  []string{"/bin/ollama", "serve"},
 		Limit: longestImport,
+		Model: model,
 	}, func(pods []running.Replica) error {
 		for i, pod := range pods {
 			at := fmt.Sprintf("%s-%d", set.Name, i) // the replica that will have it

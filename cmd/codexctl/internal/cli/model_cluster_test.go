@@ -30,6 +30,7 @@ import (
 // notes what is changed. It takes what is made, and runs nothing.
 type newCluster struct {
 	claims  []string
+	models  string // is the claims' annotation of what was imported
 	started func() // is called when a Job is started
 	forbids string // a verb and a resource, with a space between
 
@@ -92,7 +93,10 @@ func (f *newCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case last == "persistentvolumeclaims":
 		items := []any{}
 		for _, name := range f.claims {
-			items = append(items, map[string]any{"metadata": map[string]any{"name": name}})
+			items = append(items, map[string]any{"metadata": map[string]any{
+				"name":        name,
+				"annotations": map[string]string{"dev.codexcontinue.models": f.models},
+			}})
 		}
 		answer(map[string]any{"items": items})
 	case last == "codexcontinue-lock":
@@ -180,8 +184,8 @@ const clusterClinic = "config:\n  codexcontinue:overlay: healthcare\n" +
 	"  codexcontinue:internalAuthority: {secure: AAAA}\n" +
 	"  codexcontinue:services: {ollama: {replicas: 1}}\n"
 
-// TestUpWithoutModelOnCluster: up says what to type, and makes nothing, where no volume can have the
-// base model. Where there is a volume, or the replicas share one, it warns.
+// TestUpWithoutModelOnCluster: up says what to type, and makes nothing, where no volume can have
+// the base model. Where there is a volume, or the replicas share one, it warns.
 func TestUpWithoutModelOnCluster(t *testing.T) {
 	dir, _ := checkout(t, "clinic", clusterClinic)
 	for name, c := range map[string]struct {
@@ -219,7 +223,7 @@ func TestUpWithoutModelOnCluster(t *testing.T) {
 				"codexctl model import clinic FILE.gguf":   true,
 				status.MissingText("llama3"):               !c.warns,
 				"Nothing was made or changed.":             !c.warns,
-				"warning: Ollama cannot download llama3: ": c.warns,
+				"warning: Ollama cannot download llama3, ": c.warns,
 			} {
 				if strings.Contains(said.String(), want) != is {
 					t.Errorf("it says\n%s\n%q: want %t", said.String(), want, is)
@@ -227,6 +231,41 @@ func TestUpWithoutModelOnCluster(t *testing.T) {
 			}
 			if len(f.did) > 0 {
 				t.Errorf("it did %q", f.did)
+			}
+		})
+	}
+}
+
+// TestUpWithImportedModelOnCluster: up says nothing where the claim of each replica names the base
+// model, and warns where one does not.
+func TestUpWithImportedModelOnCluster(t *testing.T) {
+	dir, _ := checkout(t, "clinic", clusterClinic)
+	one := []string{"ollama-data-ollama-0"}
+	for name, c := range map[string]struct {
+		claims   []string
+		models   string
+		replicas int
+		warns    bool
+	}{
+		"imported":         {one, "tiny:latest llama3:latest", 1, false},
+		"another imported": {one, "tiny:latest", 1, true},
+		"for one of two":   {one, "llama3:latest", 2, true},
+		"for both":         {append(one, "ollama-data-ollama-1"), "llama3:latest", 2, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &newCluster{claims: c.claims, models: c.models}
+			a, said := f.app(t, dir)
+			on, stack, p, err := a.open(t.Context(), "clinic")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+
+			stack.Service(stacks.Ollama).Replicas = c.replicas
+			err = a.requireModels(t.Context(), on, p, stack)
+			warned := strings.Contains(said.String(), "warning: Ollama cannot download llama3, ")
+			if err != nil || warned != c.warns || !c.warns && said.Len() > 0 {
+				t.Errorf("it ends with %v, and says\n%s", err, said)
 			}
 		})
 	}

@@ -9,9 +9,9 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
@@ -88,9 +88,10 @@ func (a *App) requireModels(ctx context.Context, t target, p platform, stack sta
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, errNoOllama):
-		for _, n := range needs {
+		for _, n := range lacking {
 			a.err.Hanging(a.err.Paint(console.Yellow, "warning: "), fmt.Sprintf("Ollama cannot "+
-				"download %s: this starts it, and fails unless its volume has the model; then", n.base))
+				"download %s, and whether it has it shows only when it runs: this fails unless the "+
+				"model was put there before; if it was not,", n.base))
 			a.say("%s", bringModel(n.base, t.name))
 		}
 		return nil
@@ -112,7 +113,8 @@ func (a *App) requireModels(ctx context.Context, t target, p platform, stack sta
 }
 
 // lackingOnEngine returns the models that a running Ollama does not have or, where none runs, the
-// volume that it would get. Whether an image of others that is not here brings them is not known.
+// volume that it would get. Whether an image of others that is not here brings them is not known:
+// errNoOllama comes with the models of which that is so.
 func (a *App) lackingOnEngine(
 	ctx context.Context, t target, eng *engine.Engine, stack stacks.Stack, needs []need,
 ) ([]need, error) {
@@ -164,7 +166,7 @@ func (a *App) lackingOnEngine(
 	}
 	if len(there) == 0 && stacks.TagOf(server.Image.Ref) != stacks.OllamaImage {
 		if has, err := eng.HasImage(ctx, image); err != nil || !has {
-			return nil, cmp.Or(err, errNoOllama)
+			return needs, cmp.Or(err, errNoOllama)
 		}
 	}
 
@@ -176,8 +178,9 @@ func (a *App) lackingOnEngine(
 	return lackingIn(needs, names), nil
 }
 
-// lackingOnCluster returns the models that no Ollama of the stack has. Without a volume there are
-// none: nothing fills a new one from an image.
+// lackingOnCluster returns the models that no Ollama of the stack has. Where none runs, a volume
+// has those that its claim names; errNoOllama comes with others, which it may have as well. Without
+// a volume there are none: nothing fills a new one from an image.
 func (a *App) lackingOnCluster(
 	ctx context.Context, k *onCluster, stack stacks.Stack, needs []need,
 ) ([]need, error) {
@@ -202,22 +205,34 @@ func (a *App) lackingOnCluster(
 		names = append(names, has...)
 	}
 
-	if asked == 0 && (len(list) > 0 || sharesModels(stack)) {
-		return nil, errNoOllama
+	switch {
+	case asked > 0:
+		return lackingIn(needs, names), nil
+	case len(list) > 0 || sharesModels(stack):
+		return needs, errNoOllama
 	}
-	if asked == 0 {
-		volumes, err := k.Volumes(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(volumes, func(name string) bool {
-			return strings.HasPrefix(name, stacks.OllamaData+"-"+stacks.Ollama+"-")
-		}) {
-			return nil, errNoOllama
+
+	imported, err := k.ImportedModels(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	var lacking []need
+	someVolume := false
+	for i := range stack.Service(stacks.Ollama).Replicas {
+		names, ok := imported[cluster.ClaimName(stacks.Ollama, stacks.OllamaData, i)]
+		someVolume = someVolume || ok
+		for _, n := range lackingIn(needs, names) {
+			if !slices.ContainsFunc(lacking, func(x need) bool { return x.base == n.base }) {
+				lacking = append(lacking, n)
+			}
 		}
 	}
 
-	return lackingIn(needs, names), nil
+	if someVolume && len(lacking) > 0 {
+		return lacking, errNoOllama
+	}
+	return lacking, nil
 }
 
 // namesAt returns the names of the models of the Ollama that dial connects to.

@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,7 +30,8 @@ const leaveTimeout = 30 * time.Second
 // takes over claims that have the names that it would give them.
 type Filling struct {
 	// Set is the StatefulSet. The command runs for each of its replicas, in a pod that is like the
-	// replica, with the claims of that one and without network, files and secrets.
+	// replica, with the claims of that one, that a network policy closes, and without files and
+	// secrets.
 	Set *appsv1.StatefulSet
 
 	// Args are the program and its arguments.
@@ -36,7 +39,15 @@ type Filling struct {
 
 	// Limit bounds how long it may take.
 	Limit time.Duration
+
+	// Model is the full name of the model that the claims are filled with. They are annotated with
+	// it when that is done.
+	Model string
 }
+
+// annotationModels is the annotation of a claim that names the models which an import has put into
+// its volume, with spaces between.
+const annotationModels = "dev.codexcontinue.models"
 
 // service returns the name of the service that is filled.
 func (f Filling) service() string { return serviceOf(f.Set) }
@@ -56,9 +67,9 @@ func (c *Cluster) MakeNamespace(ctx context.Context, ns *corev1.Namespace) error
 
 // Fill makes the claims that are not there, runs the command for each replica, and calls use with
 // the pods, in the order of the replicas, when all of them run. The pods run at the same time, so
-// that the claims come to the nodes that the replicas have room on. They are gone when Fill returns;
-// the claims stay, unless no pod came to run and nothing else uses them. If this process is killed the pods go on, as one-offs
-// that need the lock of the stack.
+// that the claims come to the nodes that the replicas have room on. They are gone when Fill
+// returns; the claims stay, unless no pod came to run and the StatefulSet is not there either. If
+// this process is killed the pods go on, as one-offs that need the lock of the stack.
 func (c *Cluster) Fill(
 	ctx context.Context, f Filling, use func(pods []running.Replica) error,
 ) (err error) {
@@ -105,12 +116,65 @@ func (c *Cluster) Fill(
 	}
 
 	ran = true
-	return use(pods)
+	if err := use(pods); err != nil {
+		return err
+	}
+	return c.annotateClaims(ctx, f)
 }
 
-// claimName returns the name that a StatefulSet gives the claim of a replica.
-func claimName(set *appsv1.StatefulSet, template string, replica int) string {
-	return fmt.Sprintf("%s-%s-%d", template, set.Name, replica)
+// ClaimName returns the name that a StatefulSet gives the claim of a replica.
+func ClaimName(set, template string, replica int) string {
+	return fmt.Sprintf("%s-%s-%d", template, set, replica)
+}
+
+// annotateClaims annotates the claims with the model, besides those that they are annotated with.
+func (c *Cluster) annotateClaims(ctx context.Context, f Filling) error {
+	claims := c.api.CoreV1().PersistentVolumeClaims(c.Namespace)
+	for i := range wanted(f.Set.Spec.Replicas) {
+		for _, t := range f.Set.Spec.VolumeClaimTemplates {
+			name := ClaimName(f.Set.Name, t.Name, int(i))
+			claim, err := claims.Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return c.failed("volume claim "+name, err)
+			}
+
+			list := strings.Fields(claim.Annotations[annotationModels])
+			if slices.Contains(list, f.Model) {
+				continue
+			}
+			patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+				"annotations": map[string]string{
+					annotationModels: strings.Join(append(list, f.Model), " "),
+				},
+			}})
+			if err != nil {
+				return err
+			}
+
+			_, err = claims.Patch(ctx, name, types.MergePatchType, patch,
+				metav1.PatchOptions{FieldManager: fieldManager})
+			if err != nil {
+				return c.failed("annotate volume claim "+name, err)
+			}
+		}
+	}
+
+	return nil
+}
+
+// ImportedModels returns the full names of the models that an import has put into the volume of
+// each of the stack's claims, by the claim's name. The volume may have more.
+func (c *Cluster) ImportedModels(ctx context.Context) (map[string][]string, error) {
+	list, err := c.claims(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	out := map[string][]string{}
+	for _, x := range list {
+		out[x.Name] = strings.Fields(x.Annotations[annotationModels])
+	}
+	return out, nil
 }
 
 // makeClaims makes the claims as the StatefulSet would. It returns the names of those that were not
@@ -119,7 +183,7 @@ func (c *Cluster) makeClaims(ctx context.Context, f Filling) (made []string, err
 	claims := c.api.CoreV1().PersistentVolumeClaims(c.Namespace)
 	for i := range wanted(f.Set.Spec.Replicas) {
 		for _, t := range f.Set.Spec.VolumeClaimTemplates {
-			name := claimName(f.Set, t.Name, int(i))
+			name := ClaimName(f.Set.Name, t.Name, int(i))
 			claim := t.DeepCopy()
 			claim.Name, claim.Namespace = name, c.Namespace
 			_, err := claims.Create(ctx, claim, metav1.CreateOptions{FieldManager: fieldManager})
@@ -193,7 +257,7 @@ func (c *Cluster) fillJob(f Filling, replica int) (*batchv1.Job, error) {
 			Name: t.Name,
 			VolumeSource: corev1.VolumeSource{
 				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
-					ClaimName: claimName(f.Set, t.Name, replica),
+					ClaimName: ClaimName(f.Set.Name, t.Name, replica),
 				},
 			},
 		})

@@ -114,12 +114,15 @@ func left(t *testing.T, c *Cluster, api *fake.Clientset) string {
 }
 
 // TestFill: every claim that a StatefulSet will take over is filled by a pod, all at the same time
-// and without a network. They are gone afterwards, and the claims stay.
+// and closed by a network policy. They are gone afterwards, and the claims stay.
 func TestFill(t *testing.T) {
 	for name, failure := range map[string]error{"well": nil, "failed": errors.New("no room")} {
 		t.Run(name, func(t *testing.T) {
 			c, api := fillLab(false, "data-backend-1")
-			err := c.Fill(t.Context(), Filling{Set: backendSet(), Args: []string{"/fill"}, Limit: time.Hour},
+			filling := Filling{
+				Set: backendSet(), Args: []string{"/fill"}, Limit: time.Hour, Model: "a:1",
+			}
+			err := c.Fill(t.Context(), filling,
 				func(pods []running.Replica) error {
 					if len(pods) != 2 || pods[0].Service != "run-backend" ||
 						pods[0].Name != "run-backend-1-x" || pods[1].Name != "run-backend-2-x" {
@@ -151,6 +154,16 @@ func TestFill(t *testing.T) {
 			if err != nil || claim.Labels[stacks.LabelService] != "backend" {
 				t.Errorf("claim %+v, %v", claim, err)
 			}
+			want := []string{"a:1"}
+			if failure != nil {
+				want = nil
+			}
+			imported, err := c.ImportedModels(t.Context())
+			if err != nil || len(imported) != 2 || !slices.Equal(imported["data-backend-0"], want) ||
+				!slices.Equal(imported["data-backend-1"], want) {
+				t.Errorf("the claims are said to have %v, %v", imported, err)
+			}
+
 			policies, err := api.NetworkingV1().NetworkPolicies(c.Namespace).List(t.Context(),
 				metav1.ListOptions{})
 			if err != nil || len(policies.Items) != 1 {
@@ -163,6 +176,26 @@ func TestFill(t *testing.T) {
 				t.Errorf("policy %+v", p)
 			}
 		})
+	}
+}
+
+// TestFillTwice: the claims are annotated with each model once.
+func TestFillTwice(t *testing.T) {
+	c, api := fillLab(false)
+	api.PrependReactor("create", "networkpolicies",
+		func(a ktesting.Action) (bool, runtime.Object, error) { // it goes with its Jobs
+			return true, a.(ktesting.CreateAction).GetObject(), nil
+		})
+	for _, model := range []string{"a:1", "b:1", "a:1"} {
+		err := c.Fill(t.Context(), Filling{Set: backendSet(), Limit: time.Hour, Model: model},
+			func([]running.Replica) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := c.ImportedModels(t.Context())
+	if err != nil || !slices.Equal(got["data-backend-1"], []string{"a:1", "b:1"}) {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 
@@ -183,7 +216,8 @@ func TestFillNotStarted(t *testing.T) {
 	c, _ = lab(claim)
 	err = c.Fill(t.Context(), Filling{Set: backendSet(), Limit: time.Hour},
 		func([]running.Replica) error { t.Error("used"); return nil })
-	if err == nil || !strings.Contains(err.Error(), "the volume claim data-backend-0 is being deleted") {
+	if err == nil ||
+		!strings.Contains(err.Error(), "the volume claim data-backend-0 is being deleted") {
 		t.Errorf("a claim that goes: %v", err)
 	}
 }
@@ -223,8 +257,8 @@ func TestFillInterrupted(t *testing.T) {
 	}
 }
 
-// TestFillOneNotStarted: when one of the pods cannot run, Fill says so, although that of a newer Job
-// runs.
+// TestFillOneNotStarted: when one of the pods cannot run, Fill says so, although that of a newer
+// Job runs.
 func TestFillOneNotStarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, api := fillLab(false)

@@ -58,21 +58,27 @@ func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
 
 // Volumes lists the stack's volume claims, sorted by name.
 func (c *Cluster) Volumes(ctx context.Context) ([]string, error) {
+	list, err := c.claims(ctx)
+	var names []string
+	for _, x := range list {
+		names = append(names, x.Name)
+	}
+
+	slices.Sort(names)
+	return names, err
+}
+
+// claims returns the stack's volume claims that are not being deleted.
+func (c *Cluster) claims(ctx context.Context) ([]corev1.PersistentVolumeClaim, error) {
 	list, err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: stacks.LabelStack + "=" + c.Stack})
 	if err != nil {
 		return nil, c.failed("list volume claims", err)
 	}
 
-	var names []string
-	for _, x := range list.Items {
-		if x.DeletionTimestamp == nil {
-			names = append(names, x.Name)
-		}
-	}
-
-	slices.Sort(names)
-	return names, nil
+	return slices.DeleteFunc(list.Items, func(x corev1.PersistentVolumeClaim) bool {
+		return x.DeletionTimestamp != nil
+	}), nil
 }
 
 // RemoveVolume deletes a volume claim. Its storage class decides whether the data goes too.
