@@ -105,8 +105,8 @@ func TestEdgeCertificate(t *testing.T) {
 }
 
 // TestEdgeCertificateReplaced writes other certificates under streams by HTTP/1.1, 2 and 3, which
-// go on to their end. Who connects meanwhile is shown the former or the next one, and the last one as
-// soon as it is written. The key shows in no log.
+// go on to their end. Who connects meanwhile is shown the former or the next one, and the last one
+// as soon as it is written. The key shows in no log.
 func TestEdgeCertificateReplaced(t *testing.T) {
 	const streams = 3
 	begun, release := make(chan struct{}, streams), make(chan struct{})
@@ -196,7 +196,7 @@ func TestEdgeCertificateReplaced(t *testing.T) {
 
 	close(release)
 	read.Wait()
-	e.stop(10 * time.Second)
+	e.stop(time.Minute)
 	for _, key := range keys {
 		lines := strings.Split(key, "\n")
 		if strings.Contains(e.out.String(), lines[1]) {
