@@ -473,28 +473,46 @@ func checkCertificate(text, host string) error {
 }
 
 // checkKey returns an error unless the value is the key of the edge's certificate, in PEM and
-// without a passphrase. It does not show it.
+// without a passphrase, as Caddy reads it. It does not show it.
 func (s *Stack) checkKey(value string) error {
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("%s:%s: %s: set it with `pulumi config set -s %s --secret %[1]s:%[2]s < "+
-			"key.pem`", Project, TLSKeyKey, fmt.Sprintf(format, args...), s.Name)
+	refuse := func(todo, format string, args ...any) error {
+		return fmt.Errorf("%s:%s: %s: %s `pulumi config set -s %s --secret %[1]s:%[2]s < key.pem`",
+			Project, TLSKeyKey, fmt.Sprintf(format, args...), todo, s.Name)
 	}
 
+	const setIt = "set it with"
+	var last string
 	for rest := []byte(value); ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
-		if block.Type != "EC PARAMETERS" && !strings.HasSuffix(block.Type, "PRIVATE KEY") {
-			return refuse("holds a %s beside the key", block.Type)
+
+		switch {
+		case block.Type == "ENCRYPTED PRIVATE KEY",
+			strings.HasSuffix(block.Headers["Proc-Type"], ",ENCRYPTED"):
+			return refuse("remove it with `openssl pkey -in encrypted.pem -out key.pem`, then "+setIt,
+				"has a passphrase")
+		case block.Type != ecParameters && !strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			return refuse(setIt, "holds a %s beside the key", block.Type)
+		case last == ecParameters && block.Type != "EC PRIVATE KEY":
+			return refuse("leave out "+ecParameters+", and "+setIt,
+				"holds %s before a %s, which is no EC PRIVATE KEY", ecParameters, block.Type)
 		}
+		last = block.Type
+	}
+	if last == "" {
+		return refuse(setIt, "holds no key in PEM, which begins with -----BEGIN PRIVATE KEY-----")
 	}
 
 	if _, err := tls.X509KeyPair([]byte(s.TLS.Certificate), []byte(value)); err != nil {
-		return refuse("is not the key of edge.tls.certificate: %v", err)
+		return refuse("set both, the key with", "is not the key of edge.tls.certificate: %v", err)
 	}
 	return nil
 }
+
+// ecParameters is the PEM block that names the curve of an EC PRIVATE KEY after it.
+const ecParameters = "EC PARAMETERS"
 
 // parseNetwork reads the network of a gateway.
 func parseNetwork(text string) (netip.Prefix, error) {

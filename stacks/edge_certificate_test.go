@@ -2,8 +2,10 @@ package stacks_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -105,8 +107,8 @@ func TestEdgeCertificate(t *testing.T) {
 }
 
 // TestEdgeCertificateReplaced writes other certificates under streams by HTTP/1.1, 2 and 3, which
-// go on to their end. Who connects meanwhile is shown the former or the next one, and the last one as
-// soon as it is written. The key shows in no log.
+// go on to their end. Who connects meanwhile is shown the former or the next one, and the last one
+// as soon as it is written. The key shows in no log.
 func TestEdgeCertificateReplaced(t *testing.T) {
 	const streams = 3
 	begun, release := make(chan struct{}, streams), make(chan struct{})
@@ -196,7 +198,7 @@ func TestEdgeCertificateReplaced(t *testing.T) {
 
 	close(release)
 	read.Wait()
-	e.stop(10 * time.Second)
+	e.stop(time.Minute)
 	for _, key := range keys {
 		lines := strings.Split(key, "\n")
 		if strings.Contains(e.out.String(), lines[1]) {
@@ -263,23 +265,67 @@ func TestEdgeKey(t *testing.T) {
 	s := load(t, "prod", edgeTLS(stacks.EdgeSettings{
 		OwnTLS: &stacks.EdgeTLS{Certificate: cert},
 	}))
-	for _, good := range []string{key, key + "\n", strings.TrimSpace(key)} {
+
+	block, _ := pem.Decode([]byte(key))
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(private.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p256, err := asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(b pem.Block) string { return string(pem.EncodeToMemory(&b)) }
+	parameters := encode(pem.Block{Type: "EC PARAMETERS", Bytes: p256})
+	ec := encode(pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+
+	for _, good := range []string{key, key + "\n", strings.TrimSpace(key), ec, parameters + ec} {
 		if err := s.CheckSecret(stacks.TLSKey, good); err != nil {
 			t.Error(err)
 		}
 	}
 
-	for want, bad := range map[string]string{
-		"is not the key of edge.tls.certificate: tls: private key does not match": other,
-		"is not the key of edge.tls.certificate: tls: failed to find any PEM":     "correct-horse",
-		"holds a CERTIFICATE beside the key":                                      cert + key,
+	const setIt = ": set it with `pulumi"
+	encrypted := map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}
+	for name, tt := range map[string]struct{ bad, want, todo string }{
+		"another": {
+			other, "is not the key of edge.tls.certificate: tls: private key does not match",
+			": set both, the key with `pulumi",
+		},
+		"no key":          {"correct-horse", "holds no key in PEM", setIt},
+		"the certificate": {cert + key, "holds a CERTIFICATE beside the key", setIt},
+		"with a passphrase": {
+			encode(pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: block.Bytes}),
+			"has a passphrase: remove it with `openssl pkey ", "then set it with `pulumi",
+		},
+		"with a passphrase, as of old": {
+			parameters + encode(pem.Block{Type: "EC PRIVATE KEY", Headers: encrypted, Bytes: der}),
+			"has a passphrase: remove it with `openssl pkey ", "then set it with `pulumi",
+		},
+		"parameters before another form": {
+			parameters + key, "holds EC PARAMETERS before a PRIVATE KEY, which is no EC PRIVATE KEY",
+			": leave out EC PARAMETERS, and set it with `pulumi",
+		},
+		"parameters alone": {
+			parameters, "is not the key of edge.tls.certificate: tls: ", ": set both",
+		},
 	} {
-		err := s.CheckSecret(stacks.TLSKey, bad)
-		if err == nil || !strings.HasPrefix(err.Error(), "codexcontinue:tlsKey: "+want) {
-			t.Errorf("got %v, want %s", err, want)
-		} else if !strings.Contains(err.Error(), "pulumi config set -s prod --secret ") ||
-			strings.Contains(err.Error(), strings.TrimSpace(bad)) {
-			t.Errorf("the error is %v", err)
+		err := s.CheckSecret(stacks.TLSKey, tt.bad)
+		if err == nil || !strings.HasPrefix(err.Error(), "codexcontinue:tlsKey: "+tt.want) ||
+			!strings.Contains(err.Error(), tt.todo) ||
+			!strings.HasSuffix(err.Error(), " config set -s prod --secret codexcontinue:tlsKey < key.pem`") {
+			t.Errorf("%s: got %v, want %s", name, err, tt.want)
+			continue
+		}
+		for line := range strings.Lines(tt.bad) {
+			line = strings.TrimSpace(line)
+			if line != "" && strings.Contains(err.Error(), line) {
+				t.Errorf("%s: the error shows %s", name, line)
+			}
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -31,8 +32,8 @@ func recorded(
 	d := plan.Document{Version: plan.Version, Project: stacks.Project, Stack: name, Target: target,
 		Chosen: config.Plain[key] == string(target)}
 	config.Plain[key] = string(target)
-	plain, secret := config.Own()
-	settings, stack, err := program.LoadOffline(root, name, plain, secret)
+	plain, secrets := config.Own()
+	settings, stack, err := program.LoadOffline(root, name, plain, secrets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func recorded(
 	run := recorder.Stack{Project: stacks.Project, Name: name, Config: config.Plain}
 	for _, s := range stack.Secrets {
 		key := stacks.Project + ":" + s.ConfigKey
-		run.Config[key] = "placeholder"
+		run.Config[key] = secret.Placeholder + key
 		run.Secrets = append(run.Secrets, key)
 	}
 

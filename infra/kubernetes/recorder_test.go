@@ -11,12 +11,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
 // The password of the recorded stacks: it must not appear anywhere.
-const recordedPassword = "hunter2-hunter2"
+const recordedPassword = secret.Placeholder + "hunter2"
 
 // record deploys the stack on the recording monitor.
 func record(stack stacks.Stack, opts kubernetes.Options) ([]plan.Resource, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -38,10 +39,6 @@ type Plan struct {
 	Rendered program.Rendered
 }
 
-// Placeholder begins the text that stands in the place of each secret's value. A plan that
-// shows it shows a secret.
-const Placeholder = "placeholder-of-secret-"
-
 // Of plans a stack of the project at root from its files alone: no engine, login, passphrase,
 // plugin or network. A stack that its target refuses is an error.
 func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
@@ -61,9 +58,9 @@ func OfConfig(
 		config.Plain[stacks.Project+":target"] = string(o.Target)
 	}
 
-	plain, secret := config.Own()
+	plain, secrets := config.Own()
 	p := Plan{}
-	p.Settings, p.Stack, err = program.LoadOffline(root, stack, plain, secret)
+	p.Settings, p.Stack, err = program.LoadOffline(root, stack, plain, secrets)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -73,13 +70,13 @@ func OfConfig(
 	}
 	values := map[string]string{}
 	for _, key := range p.Stack.SecretKeys() { // those that are not set count as set
-		values[stacks.Project+":"+key] = Placeholder + key
+		values[stacks.Project+":"+key] = secret.Placeholder + key
 	}
 
 	for key, ciphertext := range config.Secret {
 		_, name, _ := strings.Cut(key, ":")
 		hash := sha256.Sum256([]byte(ciphertext))
-		values[key] = Placeholder + name + "-" + hex.EncodeToString(hash[:8])
+		values[key] = secret.Placeholder + name + "-" + hex.EncodeToString(hash[:8])
 	}
 
 	for key, value := range values {

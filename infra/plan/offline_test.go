@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 )
 
 func repository(t testing.TB) string {
@@ -167,7 +168,7 @@ func TestFingerprints(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		for _, word := range []string{secure, key, plan.Placeholder} {
+		for _, word := range []string{secure, key, secret.Placeholder} {
 			if word != "" && bytes.Contains(text.Bytes(), []byte(word)) {
 				t.Errorf("the plan holds %q", word)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/policy"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -57,7 +58,7 @@ func record(t *testing.T, stack stacks.Stack) []plan.Resource {
 	run := recorder.Stack{Project: stacks.Project, Name: stack.Name, Config: map[string]string{}}
 	for _, key := range stack.SecretKeys() {
 		key = stacks.Project + ":" + key
-		run.Config[key] = "hunter2-hunter2"
+		run.Config[key] = secret.Placeholder + key
 		run.Secrets = append(run.Secrets, key)
 	}
 

@@ -11,26 +11,28 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
 )
+
+// Placeholder begins the text that stands in the place of each secret's value in a plan that is made
+// of files alone. A plan that shows it shows a secret.
+const Placeholder = "placeholder-of-secret-"
 
 // Values returns the values of the secrets, by name, from the Pulumi config of the project. keys
 // are the keys there, by name; one with dots is the path of a text in a value that is an object, as
 // `pulumi config set --path` takes it. The error has each that is not there, with the command that
-// sets it.
-// What needs a value for which check returns an error is not provisioned. A preview does not check,
-// as a plan has other texts in the place of values.
+// sets it, and each for which check returns an error, which a Placeholder in a preview is not asked
+// for. So a program that calls Values before it registers anything changes nothing for a value that
+// is refused.
 func Values(
 	ctx *pulumi.Context, project, stack string, keys map[string]string,
 	check func(name, value string) error,
 ) (map[string]pulumi.StringOutput, error) {
-	cfg := config.New(ctx, project)
 	out := map[string]pulumi.StringOutput{}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		object, path, nested := strings.Cut(keys[name], ".")
-		v, err := cfg.TrySecret(object)
-		if err != nil {
+		value, ok := ctx.GetConfig(project + ":" + object)
+		if !ok {
 			key, flags := project+":"+keys[name], "--secret"
 			if nested {
 				flags += " --path"
@@ -41,22 +43,20 @@ func Values(
 		}
 
 		if nested {
-			v = v.ApplyT(func(value string) (string, error) {
-				text, ok := lookUp(value, strings.Split(path, "."))
-				if !ok {
-					return "", fmt.Errorf("secrets.%s: %s:%s is no text: set it again with `pulumi "+
-						"config set --secret --path`", name, project, keys[name])
-				}
-				return text, nil
-			}).(pulumi.StringOutput)
+			if value, ok = lookUp(value, strings.Split(path, ".")); !ok {
+				errs = append(errs, fmt.Errorf("secrets.%s: %s:%s is no text: set it again with "+
+					"`pulumi config set --secret --path`", name, project, keys[name]))
+				continue
+			}
 		}
 
-		if !ctx.DryRun() {
-			v = v.ApplyT(func(value string) (string, error) {
-				return value, check(name, value)
-			}).(pulumi.StringOutput)
+		if !ctx.DryRun() || !strings.HasPrefix(value, Placeholder) {
+			if err := check(name, value); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 		}
-		out[name] = v
+		out[name] = pulumi.ToSecret(pulumi.String(value)).(pulumi.StringOutput)
 	}
 
 	return out, errors.Join(errs...)

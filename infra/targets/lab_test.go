@@ -12,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
@@ -176,7 +177,7 @@ func labStack(t *testing.T, root string) stacks.Stack {
 }
 
 // recordedPassword is the secret of the recorded stacks.
-const recordedPassword = "hunter2-hunter2"
+const recordedPassword = secret.Placeholder + "hunter2"
 
 // unset is a secret that nobody has set.
 const unset = "redisOther"

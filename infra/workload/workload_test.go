@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -56,7 +57,7 @@ func changed(
 	run := recorder.Stack{Project: stacks.Project, Name: name, Config: map[string]string{}}
 	for _, key := range stack.SecretKeys() {
 		key = stacks.Project + ":" + key
-		run.Config[key] = "hunter2"
+		run.Config[key] = secret.Placeholder + key
 		run.Secrets = append(run.Secrets, key)
 	}
 

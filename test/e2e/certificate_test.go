@@ -2,15 +2,10 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
@@ -19,32 +14,8 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
-
-// newCertificate returns one for the name and its key, in PEM.
-func newCertificate(t *testing.T, name string) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der8}))
-}
 
 // replacesCertificate gives the edge of a stack a certificate in the place of its own authority's,
 // and then another one. Who is connected goes on by the same connection, and the edge stays. values
@@ -64,7 +35,7 @@ func replacesCertificate(
 		showsNowhere(t, c, stack, line, map[string]string{"up": said})
 	}
 
-	first, firstKey := newCertificate(t, publicName)
+	first, firstKey := peers.Certificate(t, publicName)
 	set(first)
 	up(firstKey)
 	showsCertificate(t, site, first)
@@ -72,7 +43,7 @@ func replacesCertificate(
 
 	edge := c.one(t, stack, stacks.Edge)
 	end := staysConnected(t, site)
-	second, secondKey := newCertificate(t, publicName)
+	second, secondKey := peers.Certificate(t, publicName)
 	set(second)
 	c.refused(t, stack, 5*time.Minute, "codexcontinue:tlsKey: is not the key of edge.tls.certificate")
 	showsCertificate(t, site, first)

@@ -3,14 +3,8 @@ package storage
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -46,7 +40,7 @@ func Start(t testing.TB, host string) *Server {
 		t.Fatal(err)
 	}
 
-	key := s.certificate(t, net.ParseIP(host))
+	key := s.certificate(t, host)
 	address := net.JoinHostPort(host, peers.FreePort(t, host))
 	s.URL = "https://" + address
 	var out bytes.Buffer
@@ -78,37 +72,16 @@ func Start(t testing.TB, host string) *Server {
 }
 
 // certificate writes a certificate of its own, and returns the file of its key.
-func (s *Server) certificate(t testing.TB, ip net.IP) (keyFile string) {
+func (s *Server) certificate(t testing.TB, host string) (keyFile string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "storage"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{ip}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert, key := peers.Certificate(t, host)
+	s.Authorities = x509.NewCertPool()
+	s.Authorities.AppendCertsFromPEM([]byte(cert))
 
 	dir := t.TempDir()
 	s.CAFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	s.Authorities = x509.NewCertPool()
-	s.Authorities.AppendCertsFromPEM(certificate)
-	for file, b := range map[string][]byte{
-		s.CAFile: certificate,
-		keyFile:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-	} {
-		if err := os.WriteFile(file, b, 0o600); err != nil {
+	for file, text := range map[string]string{s.CAFile: cert, keyFile: key} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -38,9 +38,9 @@ func (a *App) rollbackCommand() *cobra.Command {
 		Short: "Go back to an earlier release: its images, settings and model",
 		Long: `Makes the stack what it was at the number N of "history", by default at the last up
 that succeeded and differs. It shows what that changes, asks, writes it into the
-settings file, and runs "up". Secrets, settings with secrets in them, and backups stay
-as they are. So it stays until --end: then images and model are again what the sources
-make, and the settings as they stand.
+settings file, and runs "up". Secrets, settings with secrets in them, the edge if it had
+another certificate, and backups stay as they are. So it stays until --end: then images
+and model are again what the sources make, and the settings as they stand.
 
 It changes nothing where a release since has written data that the earlier one cannot
 read, or where an image or a version of the model is gone. An image is made again from

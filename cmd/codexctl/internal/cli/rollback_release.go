@@ -140,11 +140,14 @@ func unrecorded(list []deploy.Update, to deploy.Update) (numbers []string) {
 func format(r *deploy.Release, service string) int { return max(1, r.Data[service]) }
 
 // modelKey and rollbackKey are the settings with the model, and with the release that the stack has
-// gone back to. backupKey is the one with its backups.
+// gone back to. backupKey is the one with its backups, and edgeKey the one with the certificate that
+// the secret tlsKey is the key of.
 const (
 	modelKey    = stacks.Project + ":model"
 	rollbackKey = stacks.Project + ":" + stacks.RollbackKey
 	backupKey   = stacks.Project + ":backup"
+	edgeKey     = stacks.Project + ":edge"
+	tlsKey      = stacks.Project + ":" + stacks.TLSKeyKey
 )
 
 // edits are changes of a settings file: plain values by full key, and keys that are removed.
@@ -157,8 +160,9 @@ type edits struct {
 }
 
 // editsBack returns what makes the settings those of the earlier release. Secrets stay as they are,
-// and so do settings that have secrets in them, whatever is no setting of the project, and backups:
-// they are to be there when a release was bad.
+// and so do settings that have secrets in them, an edge with another certificate, whose key is a
+// secret, whatever is no setting of the project, and backups: they are to be there when a release
+// was bad.
 func editsBack(now, defaults program.Config, to deploy.Update) edits {
 	e := edits{set: map[string]string{}, stays: map[string]string{}}
 	keys := slices.Concat(slices.Collect(maps.Keys(now.Plain)), slices.Collect(maps.Keys(to.Config)))
@@ -185,6 +189,8 @@ func editsBack(now, defaults program.Config, to deploy.Update) edits {
 		case ok == set && sameValue(want, have):
 		case key == backupKey:
 			e.stays[key] = "a rollback neither ends backups nor moves them"
+		case key == edgeKey && certificate(want) != certificate(have):
+			e.stays[key] = "its certificate is another, and " + tlsKey + ", the key, stays"
 		case !ok || declared && sameValue(want, byDefault):
 			e.remove = append(e.remove, key)
 		default:
@@ -193,6 +199,14 @@ func editsBack(now, defaults program.Config, to deploy.Update) edits {
 	}
 
 	return e
+}
+
+// certificate returns the one in the value of edgeKey; "" if there is none.
+func certificate(edge string) string {
+	var v struct{ TLS struct{ Certificate string } }
+	// Of settings that are none the next load says what is wrong.
+	_ = json.Unmarshal([]byte(edge), &v)
+	return v.TLS.Certificate
 }
 
 // hasSecrets reports whether the value of the key is a secret, or has secrets of services in it.

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -292,6 +293,48 @@ func TestEditsStay(t *testing.T) {
 	})
 	if len(e.set) != 0 || len(e.remove) != 1 || e.stays[key("services")] == "" || len(e.stays) != 1 {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestEdgeStays leaves an edge alone that would get a certificate back without its key.
+func TestEdgeStays(t *testing.T) {
+	const (
+		edge     = stacks.Project + ":edge"
+		first    = `{"port":8443,"tls":{"certificate":"first"}}`
+		second   = `{"port":9443,"tls":{"certificate":"second"}}`
+		elsewhen = `{"port":8443,"tls":{"certificate":"second"}}`
+		internal = `{"tls":{"internal":true}}`
+	)
+	defaults := program.Config{Plain: map[string]string{edge: "{}"}}
+	for name, tt := range map[string]struct {
+		now, to string
+		stays   bool
+		want    string // what is set; "" removes it
+	}{
+		"another certificate":          {second, first, true, ""},
+		"before the certificate":       {second, internal, true, ""},
+		"before there was an edge.tls": {second, "{}", true, ""},
+		"after it was given up":        {internal, first, true, ""},
+		"the same certificate":         {second, elsewhen, false, elsewhen},
+		"the same, in other order": {
+			second, `{"tls":{"certificate":"second"},"port":1}`, false,
+			`{"tls":{"certificate":"second"},"port":1}`,
+		},
+		"no certificate": {internal, `{"port":80}`, false, `{"port":80}`},
+		"none at all":    {internal, "{}", false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := program.Config{Plain: map[string]string{edge: tt.now}}
+			if certificate(tt.now) != "" {
+				now.Secret = map[string]string{tlsKey: "x"}
+			}
+
+			e := editsBack(now, defaults, deploy.Update{Config: map[string]string{edge: tt.to}})
+			if (e.stays[edge] != "") != tt.stays || e.set[edge] != tt.want ||
+				slices.Contains(e.remove, edge) != (!tt.stays && tt.want == "") {
+				t.Errorf("%+v", e)
+			}
+		})
 	}
 }
 
