@@ -44,7 +44,7 @@ func (c *checkout) speaksTLS(t *testing.T, stack string, more ...string) {
 
 	// A stranger in the edge's container, who shows no certificate.
 	for _, at := range []string{"https://gate:8003/", "http://gate:8003/"} {
-		if out, err := inside(stacks.Edge, "wget", "-q", "-O", "-", "--no-check-certificate",
+		if out, err := inside(stacks.Edge, "wget", "-O", "-", "--no-check-certificate",
 			at); err == nil || strings.HasPrefix(at, "http:") && !strings.Contains(out, "400") {
 			t.Errorf("%s answers a stranger: %v: %s", at, err, out)
 		}

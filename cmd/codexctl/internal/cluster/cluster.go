@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -62,11 +63,14 @@ type Cluster struct {
 	config *rest.Config
 }
 
+// quiet stops the libraries from logging to stderr what they also return. What another connection
+// follows may be logging already.
+var quiet = sync.OnceFunc(func() { klog.SetLogger(logr.Discard()) })
+
 // Connect finds the cluster as kubectl does (KUBECONFIG, else ~/.kube/config) and asks it who the
 // caller is. It returns a *ContextError or an *Unreachable.
 func Connect(ctx context.Context, o Options) (*Cluster, error) {
-	// The libraries log to stderr what they also return.
-	klog.SetLogger(logr.Discard())
+	quiet()
 	rules, where := loadingRules(o.Getenv)
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules,
 		&clientcmd.ConfigOverrides{CurrentContext: o.Context})

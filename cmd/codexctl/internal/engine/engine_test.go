@@ -19,6 +19,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 // fake is an engine with containers whose logs the test writes.
@@ -278,7 +279,8 @@ func TestEdgePorts(t *testing.T) {
 
 // TestTakenUDPPort holds that a port of UDP is another than that of TCP with its number.
 func TestTakenUDPPort(t *testing.T) {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	// Not one that the kernel also gives to connections of TCP.
+	c, err := net.ListenPacket("udp", net.JoinHostPort("127.0.0.1", peers.FreePort(t, "127.0.0.1")))
 	if err != nil {
 		t.Fatal(err)
 	}
