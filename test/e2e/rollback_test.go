@@ -19,7 +19,7 @@ func TestRollback(t *testing.T) {
 	const stack = "e2e-rollback"
 	sweep(t, stack)
 	l := newLoaded(t, stack, dockerSettings, func(c *checkout) { c.remove(t, stack) })
-	l.rollsBack(func() string { return dockerURL })
+	l.rollsBack(func() string { return dockerURL }, true)
 	l.down()
 }
 
@@ -29,12 +29,13 @@ func TestKubernetesRollback(t *testing.T) {
 	const stack = "e2e-cluster-rollback"
 	inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	l := newLoadedCluster(t, stack, "", 32, containerd)
-	l.rollsBack(func() string { return l.url(t, stack) })
+	l.rollsBack(func() string { return l.url(t, stack) }, false)
 	l.down()
 }
 
-// rollsBack makes a bad release of the stack and goes back from it under load.
-func (l *loaded) rollsBack(url func() string) {
+// rollsBack makes a bad release of the stack and goes back from it under load, and, if crash is set,
+// from one that does not start.
+func (l *loaded) rollsBack(url func() string, crash bool) {
 	t := l.t
 	t.Helper()
 	good, version := l.images(), l.serves()
@@ -114,11 +115,13 @@ func (l *loaded) rollsBack(url func() string) {
 		t.Errorf("to end the rollback would do:\n%s", ending)
 	}
 
-	if err := os.WriteFile(l.path(css), text, 0o644); err != nil {
-		t.Fatal(err)
+	if crash {
+		if err := os.WriteFile(l.path(css), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		edit(t, l.checkout, "modelfiles/codexcontinue/Modelfile", "You are not", "You are")
+		l.rollsBackFromCrash(good, version)
 	}
-	edit(t, l.checkout, "modelfiles/codexcontinue/Modelfile", "You are not", "You are")
-	l.rollsBackFromCrash(good, version)
 
 	time.Sleep(l.long + 2*time.Second) // until the answers have ended that were open
 	l.ended(500, 2*l.answers)
