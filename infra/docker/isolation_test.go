@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -39,20 +37,21 @@ func TestNoWayOut(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	columns := []column{
-		{"this machine", own},
-		{"dev", dev.tries(world, private, func(string) bool { return true })},
-		{"healthcare, its edge", private.tries(world, dev, only(stacks.Edge))},
-		{"healthcare, its egress", private.tries(world, dev, only(stacks.Egress))},
-		{"healthcare, the others", private.tries(world, dev, func(service string) bool {
+	columns := []outside.Column{
+		{Title: "this machine", Results: own},
+		{Title: "dev", Results: dev.tries(world, private, func(string) bool { return true })},
+		{Title: "healthcare, its edge", Results: private.tries(world, dev, only(stacks.Edge))},
+		{Title: "healthcare, its egress", Results: private.tries(world, dev, only(stacks.Egress))},
+		{Title: "healthcare, the others", Results: private.tries(world, dev, func(service string) bool {
 			return service != stacks.Edge && service != stacks.Egress
 		})},
 	}
 
 	private.wantPublished(world)
 	private.closeFirewall()
-	columns = append(columns, column{
-		"its edge, with the firewall's lines", private.tries(world, dev, only(stacks.Edge)),
+	columns = append(columns, outside.Column{
+		Title:   "its edge, with the firewall's lines",
+		Results: private.tries(world, dev, only(stacks.Edge)),
 	})
 	private.wantPublished(world)
 
@@ -63,7 +62,7 @@ func TestNoWayOut(t *testing.T) {
 		}
 	}
 
-	compareTable(t, columns)
+	outside.CompareTable(t, "../../docs/isolation.md", "engine", *update, columns...)
 }
 
 func only(name string) func(string) bool {
@@ -243,55 +242,4 @@ func (l *lab) containerAttempts() []outside.Attempt {
 		}
 	}
 	return out
-}
-
-// column is what became of the attempts from somewhere.
-type column struct {
-	title   string
-	results []outside.Result
-}
-
-// compareTable compares the columns with the table of docs/isolation.md.
-func compareTable(t *testing.T, columns []column) {
-	t.Helper()
-	var b strings.Builder
-	b.WriteString("| what is tried |")
-	for _, c := range columns {
-		fmt.Fprintf(&b, " %s |", c.title)
-	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
-
-	for _, r := range columns[len(columns)-1].results {
-		fmt.Fprintf(&b, "| %s |", r.What)
-		for _, c := range columns {
-			outcome := "–"
-			for _, own := range c.results {
-				if own.What == r.What {
-					outcome = string(own.Outcome)
-				}
-			}
-			fmt.Fprintf(&b, " %s |", outcome)
-		}
-		b.WriteString("\n")
-	}
-
-	const file = "../../docs/isolation.md"
-	const begin, end = "<!-- engine -->\n\n", "\n<!-- end of engine -->"
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, b.String())
-	}
-
-	before, rest, ok := strings.Cut(string(text), begin)
-	is, after, ended := strings.Cut(rest, end)
-	switch {
-	case !ok || !ended:
-		t.Fatalf("%s has no table between %q and %q", file, begin, end)
-	case *update:
-		if err := os.WriteFile(file, []byte(before+begin+b.String()+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	case is != b.String():
-		t.Errorf("%s has\n%s\nthe attempts gave\n%s", file, is, b.String())
-	}
 }

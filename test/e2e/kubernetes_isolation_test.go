@@ -35,9 +35,10 @@ func reachNobody(t *testing.T, n *namespace, kubeconfig, containerd string) {
 		What: "a pod of another namespace", Kind: outside.TCP,
 		Address: net.JoinHostPort(neighbour.Status.PodIP, freePort),
 	})
+	var reached []outside.Result
 	wrong := func() *outside.Result {
-		reached, err := world.From(outsider, "stranger", attempts)
-		if err != nil {
+		var err error
+		if reached, err = world.From(outsider, "stranger", attempts); err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range reached {
@@ -59,6 +60,8 @@ func reachNobody(t *testing.T, n *namespace, kubeconfig, containerd string) {
 	}
 
 	var tried sync.WaitGroup
+	var mu sync.Mutex
+	var last []outside.Result
 	for _, p := range n.pods(t, "") {
 		if p.Status.Phase != corev1.PodRunning { // the Job that made the model
 			continue
@@ -74,6 +77,9 @@ func reachNobody(t *testing.T, n *namespace, kubeconfig, containerd string) {
 					t.Errorf("%s: %s", p.Name, r)
 				}
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			last = results
 		})
 
 		port := p.Spec.Containers[0].Ports[0].ContainerPort
@@ -93,6 +99,10 @@ func reachNobody(t *testing.T, n *namespace, kubeconfig, containerd string) {
 		})
 	}
 	tried.Wait()
+
+	outside.CompareTable(t, "../../docs/isolation.md", "cluster", false,
+		outside.Column{Title: "a pod that no policy holds", Results: reached},
+		outside.Column{Title: "healthcare, each pod", Results: last})
 }
 
 // stranger returns a pod that runs, of a namespace without policies.
