@@ -65,8 +65,13 @@ func TestHealthcare(t *testing.T) {
 	c.noneLeft(t, stack, "the import")
 
 	out, said, err := c.run(t, 5*time.Minute, "bin/codexctl", "up", stack)
-	if err != nil || !strings.Contains(said, "codexctl user invite --stack "+stack+" --admin NAME") {
-		t.Fatalf("up does not say whom to invite, %v:\n%s\n%s", err, tail(out, 20), tail(said, 40))
+	for _, want := range []string{
+		"codexctl user invite --stack " + stack + " --admin NAME",
+		"two lines in its firewall: `codexctl doctor " + stack + "` prints them",
+	} {
+		if err != nil || !strings.Contains(strings.Join(strings.Fields(said), " "), want) {
+			t.Fatalf("up does not say %q, %v:\n%s\n%s", want, err, tail(out, 20), tail(said, 40))
+		}
 	}
 	b := newBrowser(t)
 	ada := c.invite(t, stack, site, "ada", "--admin")

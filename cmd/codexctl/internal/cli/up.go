@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
@@ -215,7 +217,23 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	report.print(a.out)
 	a.say("%s up in %s, %s", stack.Name, console.Elapsed(a.now().Sub(start)), changes(result))
 	a.sayWhoIsFirst(ctx, t, p, stack)
+	a.sayFirewall(ctx, t, p, stack)
 	return nil
+}
+
+// sayFirewall says that a private stack on an engine wants lines of the machine's firewall, unless
+// they are known to be there.
+func (a *App) sayFirewall(ctx context.Context, t target, p platform, stack stacks.Stack) {
+	e, ok := p.(*onEngine)
+	if !ok {
+		return
+	}
+	for _, f := range doctor.Firewall(ctx, e.Engine, filepath.SplitList(a.getenv("PATH")), stack) {
+		if f.Fix != "" {
+			a.say("the edge reaches programs of the engine's machine unless that has two lines in its "+
+				"firewall: `codexctl doctor %s` prints them", t.name)
+		}
+	}
 }
 
 // runWatched calls wait, and note with what the platform observes meanwhile. It cancels the context

@@ -9,19 +9,26 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// firewall looks for what a private stack leaves to the machine's firewall: the edge is on a network
-// on which the machine has an address, so it reaches programs of the machine, and what it sends may
-// leave (docs/isolation.md).
 func firewall(ctx context.Context, p *Patient) []Finding {
+	return Firewall(ctx, p.Engine, p.Path, p.Stack)
+}
+
+// Firewall looks for what a private stack leaves to the machine's firewall: the edge is on a network
+// on which the machine has an address, so it reaches programs of the machine, and what it sends may
+// leave (docs/isolation.md). Programs are looked for in the folders of path.
+func Firewall(
+	ctx context.Context, e *engine.Engine, path []string, stack stacks.Stack,
+) []Finding {
 	inbound := func(n stacks.Network) bool { return n.Inbound }
-	if !slices.ContainsFunc(p.Stack.Networks, inbound) {
+	if !slices.ContainsFunc(stack.Networks, inbound) {
 		return found(Skip, "", "is for stacks without a way out")
 	}
 
-	bridge, err := p.Engine.InboundBridge(ctx)
+	bridge, err := e.InboundBridge(ctx)
 	if err != nil {
 		return cannot(err)
 	}
@@ -33,8 +40,8 @@ func firewall(ctx context.Context, p *Patient) []Finding {
 	// own: the rules of this machine say nothing of it.
 	rules := ruleSet{}
 	_, err = net.InterfaceByName(bridge)
-	if strings.HasPrefix(p.Engine.Host.URL, "unix://") && err == nil {
-		rules.program = findProgram(p.Path, "iptables")
+	if strings.HasPrefix(e.Host.URL, "unix://") && err == nil {
+		rules.program = findProgram(path, "iptables")
 	}
 	return closed(ctx, bridge, rules)
 }
