@@ -526,7 +526,7 @@ func (a *App) backupState(ctx context.Context, name, folder string, o stateOptio
 // not.
 func (a *App) sayModelFiles(m *archive.Model, folder string) {
 	if m == nil {
-		a.say("what the model is made of was not kept: the release was an earlier one")
+		a.say("what the model is made of is not in it")
 		return
 	}
 	a.say("what makes the model %s:%s is in %s", console.Plain(m.Name),

@@ -150,11 +150,11 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 			a.explainUp(ctx, p, stack, t.name, result, problems, err))
 	}
 	if err := a.verify(ctx, p, stack, t.name); err != nil {
-		result := deploy.NotAwaited // as a look that fails tells nothing
+		cameOf := deploy.NotAwaited // as a look that fails tells nothing
 		if errors.Is(err, errReported) {
-			result = deploy.Unhealthy
+			cameOf = deploy.Unhealthy
 		}
-		a.note(ctx, s, made, result)
+		a.note(ctx, s, made, cameOf)
 		return a.offerRollback(ctx, s, t.name, err)
 	}
 
@@ -191,11 +191,11 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		case failed && rolledBack && a.serveEarlier(ctx, t) == nil:
 			// What the Modelfile makes may fail where an earlier version is to serve.
 		case err != nil:
-			result := deploy.ModelNotReady
+			cameOf := deploy.ModelNotReady
 			if late || ctx.Err() != nil { // it may be ready yet
-				result = deploy.NotAwaited
+				cameOf = deploy.NotAwaited
 			}
-			a.note(ctx, s, made, result)
+			a.note(ctx, s, made, cameOf)
 			return a.offerRollback(ctx, s, t.name, a.explainModel(ctx, p, stack, t.name, err))
 		default:
 			model = &m

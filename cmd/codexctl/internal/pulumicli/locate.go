@@ -23,7 +23,8 @@ const (
 	// Version is the version that is built if no CLI is found; tools/pulumi pins its module.
 	Version = "3.255.0"
 
-	// Minimum is the oldest version that can run the program: the first with resource hooks for Go.
+	// Minimum is the oldest version that fits: the first whose backends on disk and in buckets keep
+	// tags of a stack, by which the history knows what came of an update.
 	Minimum = "3.211.0"
 
 	// DockerProvider is the version of the docker provider, which go.mod pins.
