@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -28,11 +26,6 @@ import (
 // startKnowledge starts a process of the service itself, and returns its URL.
 func startKnowledge(t *testing.T, redisURL string) (url string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "knowledge")
-	if out, err := exec.Command("go", "build", "-o", program, "../knowledge").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-
 	address := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	env, err := contract.Environ(&knowledgeenv.Config{
 		Common: contract.Common{Environment: "test", LogLevel: "info", ListenAddr: address,
@@ -47,31 +40,14 @@ func startKnowledge(t *testing.T, redisURL string) (url string) {
 	}
 
 	var log bytes.Buffer
-	cmd := exec.Command(program)
-	cmd.Env, cmd.Stderr = env, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+	t.Cleanup(func() { // when it has ended
 		if t.Failed() {
 			t.Log(log.String())
 		}
 	})
-
 	url = "http://" + address
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if resp, err := http.Get(url + "/ready"); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return url
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("knowledge is never ready")
-		}
-	}
+	peers.RunService(t, "knowledge", env, url+"/ready", &log)
+	return url
 }
 
 // TestKnowledge has the gate manage documents of the service itself, and finds what they say.

@@ -3,11 +3,7 @@ package egress
 
 import (
 	"bytes"
-	"context"
-	"net/http"
 	"net/url"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -44,12 +40,6 @@ func (p *Proxy) Write(b []byte) (int, error) {
 // each.
 func Start(t testing.TB, destinations ...string) *Proxy {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "egress")
-	if out, err := exec.Command("go", "build", "-o", program,
-		"github.com/codexcontinue/codexcontinue/services/egress").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-
 	address := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	p := &Proxy{URL: &url.URL{Scheme: "http", Host: address}}
 	environ, err := contract.Environ(&egressenv.Config{
@@ -61,25 +51,6 @@ func Start(t testing.TB, destinations ...string) *Proxy {
 		t.Fatal(err)
 	}
 
-	ctx, stop := context.WithCancel(context.Background())
-	egress := exec.CommandContext(ctx, program)
-	egress.Env, egress.Stdout, egress.Stderr = environ, p, p
-	if err := egress.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stop()
-		_ = egress.Wait()
-	})
-
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		resp, err := http.Get(p.URL.String() + "/health")
-		if err == nil {
-			resp.Body.Close()
-			return p
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the egress does not answer: %v", err)
-		}
-	}
+	peers.RunService(t, "egress", environ, p.URL.String()+"/health", p)
+	return p
 }

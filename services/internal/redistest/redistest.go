@@ -92,26 +92,8 @@ func launch(t testing.TB, port string, args ...string) (*Server, error) {
 	t.Helper()
 	cmd := exec.Command(binary(t),
 		append(args, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-			"--dir", folder(t), "--daemonize", "no", "--repl-diskless-sync-delay", "0")...)
+			"--dir", peers.Folder(t, "redistest-"), "--daemonize", "no", "--repl-diskless-sync-delay", "0")...)
 	return run(t, port, cmd)
-}
-
-// folder is t.TempDir for a server that is killed: a child of it, which writes the data, may go on for
-// a moment.
-func folder(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "redistest-")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() {
-		deadline := time.Now().Add(patience)
-		for os.RemoveAll(dir) != nil && time.Now().Before(deadline) {
-			time.Sleep(10 * time.Millisecond)
-		}
-	})
-	return dir
 }
 
 func run(t testing.TB, port string, cmd *exec.Cmd) (*Server, error) {

@@ -19,8 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -172,10 +170,7 @@ contexts: [{name: lab, context: {cluster: lab, user: ada}}]
 
 // app returns codexctl in dir, whose cluster is f, and what it says.
 func (f *newCluster) app(t *testing.T, dir string) (*App, *strings.Builder) {
-	said := new(strings.Builder)
-	quiet := func(string) string { return "" }
-	return &App{dir: dir, out: console.New(io.Discard, quiet), err: console.New(said, quiet),
-		now: time.Now, environ: environ.Vars{"KUBECONFIG=" + f.kubeconfig(t)}}, said
+	return appIn(dir, "KUBECONFIG="+f.kubeconfig(t))
 }
 
 const clusterClinic = "config:\n  codexcontinue:overlay: healthcare\n" +

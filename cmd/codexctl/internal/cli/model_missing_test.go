@@ -231,12 +231,15 @@ func TestUpWithForeignImage(t *testing.T) {
 func (f *privateEngine) app(t *testing.T, dir string) (*App, *strings.Builder) {
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
+	return appIn(dir, "DOCKER_HOST=tcp://"+strings.TrimPrefix(server.URL, "http://"))
+}
+
+// appIn returns codexctl in dir, with no other environment, and what it says.
+func appIn(dir string, environment ...string) (*App, *strings.Builder) {
 	said := new(strings.Builder)
 	quiet := func(string) string { return "" }
 	return &App{dir: dir, out: console.New(io.Discard, quiet), err: console.New(said, quiet),
-		now: time.Now, environ: environ.Vars{
-			"DOCKER_HOST=tcp://" + strings.TrimPrefix(server.URL, "http://"),
-		}}, said
+		now: time.Now, environ: environ.Vars(environment)}, said
 }
 
 // What is done to find out what a volume has, and what a running Ollama.

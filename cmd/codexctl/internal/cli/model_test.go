@@ -18,7 +18,6 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -151,9 +150,7 @@ func TestImportIsTheOnlyWriter(t *testing.T) {
 	f := &importEngine{locks: map[string]map[string]string{}}
 	server := httptest.NewServer(f)
 	defer server.Close()
-	none := console.New(io.Discard, func(string) string { return "" })
-	a := &App{dir: dir, out: none, err: none, now: time.Now,
-		environ: environ.Vars{"DOCKER_HOST=tcp://" + strings.TrimPrefix(server.URL, "http://")}}
+	a, _ := appIn(dir, "DOCKER_HOST=tcp://"+strings.TrimPrefix(server.URL, "http://"))
 	on, stack, err := a.load("prod")
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +161,7 @@ func TestImportIsTheOnlyWriter(t *testing.T) {
 	f.started = cancel
 	put := func() error {
 		return a.putModel(ctx, "model import", on, stack, "tiny:latest", models.Model{},
-			&modelProgress{out: none, now: time.Now})
+			&modelProgress{out: a.out, now: time.Now})
 	}
 	if err := put(); err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("it ends with %v", err)

@@ -42,7 +42,7 @@ func newBrowser(t *testing.T, width, height int) *chromium {
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("hide-scrollbars", true),
-		chromedp.UserDataDir(profile(t)),
+		chromedp.UserDataDir(peers.Folder(t, "chromium-")),
 		chromedp.WSURLReadTimeout(time.Minute))
 
 	bounded, cancelAll := context.WithTimeout(context.Background(), lifetime)
@@ -72,24 +72,6 @@ func newBrowser(t *testing.T, width, height int) *chromium {
 
 	go b.listen()
 	return b
-}
-
-// profile is t.TempDir for a browser: its children, which write there, may go on for a moment after
-// it has ended.
-func profile(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "chromium-")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() {
-		deadline := time.Now().Add(patience)
-		for os.RemoveAll(dir) != nil && time.Now().Before(deadline) {
-			time.Sleep(10 * time.Millisecond)
-		}
-	})
-	return dir
 }
 
 func (b *chromium) listen() {
