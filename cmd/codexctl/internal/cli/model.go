@@ -259,7 +259,7 @@ type dialer = func(ctx context.Context) (net.Conn, error)
 const answerWithin = 30 * time.Second
 
 // errSilent is in the error for an Ollama that does not answer.
-var errSilent = errors.New("Ollama does not answer there")
+var errSilent = errors.New("ollama does not answer there")
 
 // upFirst returns the error. It tells what to do where an Ollama of the stack does not answer.
 func upFirst(err error, stack string) error {
