@@ -12,24 +12,25 @@
 --
 -- It returns 1, or 0 if the question is refused; what the day has, in questions and tokens; and 1
 -- if the question is the day's first. A question is counted once, on the day of its first run, however
--- many runs it takes: asked has the newest questions, each as question=day=run, of which run is the
+-- many runs it takes: asked has the newest questions, each as "question=day=run " of which run is the
 -- last that was counted. So each may run twice: it does the same then.
 
 -- Of a person whose use was erased a moment ago nothing is counted, and each question is admitted.
 
-local newest = 64
+local newest = 64 * #'q3vMVuQ0sXbO8JmG=2006-01-02=ABCDEFGHIJKLMNOPQRSTUVWXYZ ' -- bytes of asked
 
 local person = KEYS[1]
 local what, day, oldest, question, run = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if redis.call('HGET', person, 'erased') then return {1, 0, 0, 0} end
 
-local asked, on, last = {}, nil, nil
-for id, d, r in (redis.call('HGET', person, 'asked') or ''):gmatch('(%S+)=(%S+)=(%S+)') do
-	if id == question then
-		on, last = d, r
-	else
-		table.insert(asked, id .. '=' .. d .. '=' .. r)
-	end
+local asked, on, last = redis.call('HGET', person, 'asked') or '', nil, nil
+if asked:find('%S', -1) then asked = asked .. ' ' end -- a former version's
+
+local at = (' ' .. asked):find(' ' .. question .. '=', 1, true)
+if at then
+	local ends = asked:find(' ', at, true)
+	on, last = asked:sub(at, ends - 1):match('^%S+=(%S+)=(%S+)$')
+	asked = asked:sub(1, at - 1) .. asked:sub(ends + 1)
 end
 
 local function used(kind) return tonumber(redis.call('HGET', person, kind .. ':' .. day) or 0) end
@@ -39,7 +40,8 @@ local function reply(admitted, first)
 end
 
 local function save()
-	redis.call('HSET', person, 'asked', table.concat(asked, ' ', 1, math.min(#asked, newest)))
+	if #asked > newest then asked = asked:sub(1, newest):match('^(.* )') end
+	redis.call('HSET', person, 'asked', asked)
 	redis.call('PEXPIRE', person, 40 * 24 * 3600 * 1000)
 end
 
@@ -77,6 +79,6 @@ if what == 'count' and run ~= last then
 	last = run
 end
 
-table.insert(asked, 1, question .. '=' .. on .. '=' .. last)
+asked = question .. '=' .. on .. '=' .. last .. ' ' .. asked
 save()
 return reply(1, first)

@@ -160,6 +160,25 @@ func TestCountsOnce(t *testing.T) {
 	}
 }
 
+// TestRemembers: a question is known again after 60 others, also where a former version of the
+// script remembered it, which put a space between the questions alone.
+func TestRemembers(t *testing.T) {
+	s := redistest.StartAs(t, stacks.ML)
+	ms, _ := meters(t, s.URL, 1, contract.Limits{})
+	r := s.Client(t)
+	former := hash("older") + "=2026-03-14=x " + hash("old") + "=2026-03-14=x"
+	r.HSet(t.Context(), usage.Key("alice"), "q:2026-03-14", 2, "asked", former)
+	for i := range 60 {
+		begin(t, ms[0], "alice", fmt.Sprint(i)).End(t.Context(), 1, 1)
+	}
+
+	for _, id := range []string{"old", "older", "0", "30", "59"} {
+		begin(t, ms[0], "alice", id).End(t.Context(), 1, 1)
+	}
+
+	want(t, s, "alice", day("2026-03-14", 62, 65, 65))
+}
+
 // TestLimits: the limits of a day hold over all processes, and until its end.
 func TestLimits(t *testing.T) {
 	s := redistest.StartAs(t, stacks.ML)
