@@ -334,17 +334,9 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	use, err := s.begin(w, r)
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
+	use := &use{ctx: r.Context()}
 	defer use.end()
-
-	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
-		func(int) error {
-			return nil
-		})
+	release, _, err := s.admit(w, r, use, func(int) error { return nil })
 	if err != nil {
 		s.refuse(w, r, err)
 		return

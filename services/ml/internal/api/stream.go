@@ -206,15 +206,9 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		return
 	}
 
-	use, err := s.begin(w, r)
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
+	use := &use{ctx: r.Context()}
 	defer use.end()
-
-	arrived := time.Now()
-	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
+	release, waited, err := s.admit(w, r, use,
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
 	if err != nil {
 		s.end(w, r, out, err)
@@ -222,7 +216,6 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 	}
 	defer release()
 
-	waited := time.Since(arrived)
 	s.metrics.waited.Observe(waited.Seconds())
 
 	over := problem.Typed(problem.TypeTimeout, http.StatusGatewayTimeout,

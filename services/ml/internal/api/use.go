@@ -28,13 +28,21 @@ type use struct {
 	prompt, answer int
 }
 
-// begin counts a request, and says in the response's headers what is left of the day. It refuses
-// one for which nothing is left.
-func (s *service) begin(w http.ResponseWriter, r *http.Request) (*use, error) {
-	q, err := s.Meter.Begin(r.Context(), r.Header.Get(wire.OwnerHeader),
-		r.Header.Get(wire.QuestionHeader))
-	q.Show(w.Header())
-	return &use{ctx: r.Context(), question: q}, err
+// admit waits for the turn of a request, and has it counted as a use. It says in the response's
+// headers what is left of the day, and refuses a request for which nothing is left. queued is
+// called with each new place while it waits. waited is how long that was.
+func (s *service) admit(
+	w http.ResponseWriter, r *http.Request, u *use, queued func(int) error,
+) (release func(), waited time.Duration, err error) {
+	owner := r.Header.Get(wire.OwnerHeader)
+	var counted time.Time
+	release, err = s.Queue.AcquireIf(r.Context(), owner, func() (err error) {
+		u.question, err = s.Meter.Begin(r.Context(), owner, r.Header.Get(wire.QuestionHeader))
+		u.question.Show(w.Header())
+		counted = time.Now()
+		return err
+	}, queued)
+	return release, time.Since(counted), err
 }
 
 // end counts what was used.

@@ -176,3 +176,87 @@ func TestAtOnceLeavesNothing(t *testing.T) {
 		t.Errorf("the owners stay for %s", left)
 	}
 }
+
+// TestAcquireIf: a free turn is taken while it is not known yet whether the request is allowed. One
+// that is refused leaves nothing, and has neither waited nor taken another's place.
+func TestAcquireIf(t *testing.T) {
+	refused := errors.New("nothing is left of the day")
+	for name, queues := range limited(t, 1, 3) {
+		t.Run(name, func(t *testing.T) {
+			q := queues[0]
+			estimate := q.estimate(1)
+			ask := func(owner string, allowed func() error) (func(), error) {
+				return q.AcquireIf(t.Context(), owner, allowed, nobody)
+			}
+
+			_, err := ask("a", func() error {
+				if len(queues) > 1 {
+					until(t, "the free turn is taken", func() bool { return q.Running() == 1 })
+				}
+				return refused
+			})
+			if !errors.Is(err, refused) || q.Running() != 0 || q.estimate(1) != estimate {
+				t.Errorf("refused: %v, %d run, a request takes %s", err, q.Running(), q.estimate(1))
+			}
+
+			release, err := ask("a", func() error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			if _, err := ask("b", func() error { return refused }); !errors.Is(err, refused) {
+				t.Errorf("refused beside one that runs: %v", err)
+			}
+			if q.Waiting() != 0 || q.Running() != 1 {
+				t.Errorf("%d wait and %d run", q.Waiting(), q.Running())
+			}
+
+			release()
+			if _, err := queues[len(queues)-1].enter("b"); err != nil {
+				t.Fatal(err)
+			}
+			if n := queues[len(queues)-1].Running(); n != 1 {
+				t.Errorf("the turn that was given back went to %d", n)
+			}
+		})
+	}
+}
+
+// TestAcquireIfWaits: an allowed request without a free turn waits as any other, and is refused
+// as any other.
+func TestAcquireIfWaits(t *testing.T) {
+	for name, queues := range limited(t, 1, 2) {
+		t.Run(name, func(t *testing.T) {
+			q := queues[0]
+			running(t, q)
+			first, err := q.enter("a")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			got := make(chan error, 1)
+			places := make(chan int, 8)
+			allowed := func() error { return nil }
+			go func() {
+				_, err := q.AcquireIf(t.Context(), "a", allowed, func(place int) error {
+					places <- place
+					return nil
+				})
+				got <- err
+			}()
+			if place := <-places; place != 1 {
+				t.Errorf("it waits at %d", place)
+			}
+
+			_, err = q.AcquireIf(t.Context(), "a", allowed, nobody)
+			if !errors.Is(err, ErrAtOnce) {
+				t.Errorf("the third: %v", err)
+			}
+
+			q.leave(first)
+			if err := <-got; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

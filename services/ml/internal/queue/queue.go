@@ -109,6 +109,36 @@ func (q *Queue) Acquire(
 		return nil, err
 	}
 
+	return q.wait(ctx, w, position)
+}
+
+// AcquireIf is Acquire for a request that allowed refuses with its error. A turn that is free is
+// taken while allowed is asked, and given back if it refuses: the two cost the time of one. Until
+// it is allowed the request neither waits nor takes another's place.
+func (q *Queue) AcquireIf(
+	ctx context.Context, owner string, allowed func() error, position func(int) error,
+) (release func(), err error) {
+	taken := make(chan *waiter, 1)
+	go func() { taken <- q.take(owner) }()
+	err = allowed()
+	w := <-taken
+	switch {
+	case err != nil && w != nil:
+		q.leave(w)
+		return nil, err
+	case err != nil:
+		return nil, err
+	case w == nil:
+		return q.Acquire(ctx, owner, position)
+	}
+
+	return q.wait(ctx, w, position)
+}
+
+// wait waits for the outcome of a request.
+func (q *Queue) wait(
+	ctx context.Context, w *waiter, position func(int) error,
+) (release func(), err error) {
 	for {
 		select {
 		case err := <-w.outcome:
@@ -136,8 +166,7 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 		return nil, ErrDraining
 	}
 
-	q.last++
-	w := &waiter{id: q.last, owner: owner, outcome: make(chan error, 1), moved: make(chan int, 1)}
+	w := q.request(owner)
 	if q.sharing() {
 		if decided, err := q.enterShared(w); decided {
 			return w, err
@@ -145,6 +174,30 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 	}
 
 	return w, q.enterAlone(w)
+}
+
+// take takes a turn that is free, as enter does, or returns nil. Only Redis is worth asking before
+// the request is allowed.
+func (q *Queue) take(owner string) *waiter {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || !q.sharing() {
+		return nil
+	}
+
+	w := q.request(owner)
+	if reply, err := q.askFor(w, "take"); err != nil || q.closed || reply[0] != 0 {
+		return nil
+	}
+
+	q.grant(w)
+	return w
+}
+
+// request returns a new request of the owner.
+func (q *Queue) request(owner string) *waiter {
+	q.last++
+	return &waiter{id: q.last, owner: owner, outcome: make(chan error, 1), moved: make(chan int, 1)}
 }
 
 // enterAlone is enter where this process decides.

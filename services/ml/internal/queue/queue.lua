@@ -12,6 +12,7 @@
 --   enter  number, owner, atOnce   returns the place: 0 is a turn, or -1 and the place that it
 --                                  would have had, or -2 when this ml has no lease, or -3 when the
 --                                  owner has atOnce requests already (0: any number)
+--   take   number, owner, atOnce   enters a request only if that is a turn, else returns -1
 --   leave  number                  gives a turn or a place back
 --   sync   how, last, number, state...
 --                                  returns how many ml there are, 0 when this one has no lease; how
@@ -120,8 +121,8 @@ local function admit()
 end
 
 -- enter returns the place of a request, 0 for a turn, nil when too many wait, -3 when the owner has
--- atOnce already.
-local function enter(id, owner, bounded, atOnce)
+-- atOnce already. One that may not wait gets a turn or nil.
+local function enter(id, owner, bounded, atOnce, turn)
 	if redis.call('SISMEMBER', running, id) == 1 then return 0 end
 	local at = place(id)
 	if at then return at end
@@ -130,7 +131,7 @@ local function enter(id, owner, bounded, atOnce)
 		run(id, owner)
 		return 0
 	end
-	if bounded and #queue >= bound and not displace(owner) then return nil end
+	if turn or bounded and #queue >= bound and not displace(owner) then return nil end
 	table.insert(queue, {owner = owner, id = id})
 	order()
 	return place(id)
@@ -169,9 +170,9 @@ for _, range in ipairs({{'-inf', now}, {now + 10 * lease, '+inf'}}) do
 	end
 end
 
-if what == 'enter' then
+if what == 'enter' or what == 'take' then
 	if not redis.call('ZSCORE', leases, ml) then return save({-2}) end
-	local at = enter(ml .. ':' .. ARGV[6], ARGV[7], true, tonumber(ARGV[8] or 0))
+	local at = enter(ml .. ':' .. ARGV[6], ARGV[7], true, tonumber(ARGV[8] or 0), what == 'take')
 	if at then return save({at}) end
 	return save({-1, #queue + 1})
 end

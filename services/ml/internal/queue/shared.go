@@ -162,20 +162,30 @@ func (q *Queue) ask(what string, args ...string) ([]int, error) {
 	return s.redis.Run(ctx, s.script, keys, args...)
 }
 
-// enterShared is enter for a queue that Redis decides about. It reports whether Redis did.
-func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
+// askFor asks Redis to enter the request, or to take a turn for it. If Redis does not decide, this
+// process does from then on.
+func (q *Queue) askFor(w *waiter, what string) ([]int, error) {
 	q.shared.asking[w.id] = true
-	reply, err := q.ask("enter", number(w.id), hash(w.owner), strconv.Itoa(q.atOnce))
+	reply, err := q.ask(what, number(w.id), hash(w.owner), strconv.Itoa(q.atOnce))
 	delete(q.shared.asking, w.id)
 	if err == nil && (len(reply) == 0 || reply[0] < -1 && reply[0] != atOnce) {
 		err = errGone
 	}
 
+	if err != nil && !q.closed {
+		q.alone(err)
+	}
+
+	return reply, err
+}
+
+// enterShared is enter for a queue that Redis decides about. It reports whether Redis did.
+func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
+	reply, err := q.askFor(w, "enter")
 	switch {
 	case q.closed:
 		return true, ErrDraining // Redis forgets it at the next beat
 	case err != nil:
-		q.alone(err)
 		return false, nil
 	case reply[0] == 0:
 		q.grant(w)
