@@ -48,3 +48,14 @@ func CheckWeights(f Weights) error {
 
 	return nil
 }
+
+// IsAdapter reports whether the file is a GGUF of an adapter, which changes a base model and answers
+// nothing by itself.
+func IsAdapter(f Weights) bool {
+	if _, err := f.Seek(0, io.SeekStart); err != nil || !IsGGUF(f) {
+		return false
+	}
+
+	g, err := ggml.Decode(f, 0)
+	return err == nil && g.KV().Kind() == "adapter"
+}

@@ -89,7 +89,7 @@ func TestAuditSettings(t *testing.T) {
 func TestAuditRetention(t *testing.T) {
 	accounts := &stacks.SignInSettings{Accounts: true}
 	week := &stacks.AuditSettings{Retention: 7 * 24 * time.Hour}
-	another := &stacks.RedisSettings{URL: "redis://redis.example.com:6379/0"}
+	another := &stacks.RedisSettings{URL: "rediss://redis.example.com:6379/0"}
 	for name, tt := range map[string]struct {
 		stack    string
 		settings stacks.Settings

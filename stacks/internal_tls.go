@@ -76,6 +76,11 @@ func (s *Stack) chooseInternalTLS(v Settings) error {
 			InternalAuthorityKey, s.Name)
 	}
 
+	if s.InternalTLS() && v.Redis != nil && strings.HasPrefix(v.Redis.URL, "redis://") {
+		return fmt.Errorf("%s:redis.url: redis:// is in the clear, and the services of this stack "+
+			"speak TLS (internalTLS): write rediss://, which that Redis has to speak", Project)
+	}
+
 	return nil
 }
 

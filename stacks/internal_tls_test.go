@@ -98,7 +98,7 @@ func TestInternalTLS(t *testing.T) {
 func TestInternalTLSOtherRedis(t *testing.T) {
 	s := withPassword()
 	s.InternalTLS, s.Secrets[stacks.InternalAuthorityKey] = new(true), true
-	s.Redis = &stacks.RedisSettings{URL: "redis://redis.example.com:6379/0"}
+	s.Redis = &stacks.RedisSettings{URL: "rediss://redis.example.com:6379/0"}
 	stack := load(t, "prod", s)
 	c := stack.Service(stacks.Gate).Contract.(*gateenv.Config)
 	if c.RedisURL != s.Redis.URL || c.RedisCAFile+c.RedisCertificateFile != "" {
@@ -117,6 +117,10 @@ func TestInternalTLSRefused(t *testing.T) {
 		"no authority": {"prod", func(s *stacks.Settings) { s.InternalTLS = new(true) },
 			"codexcontinue:internalAuthority: is not set, and this stack needs it: " +
 				"codexctl certificates new prod"},
+		"a Redis in the clear": {"prod", func(s *stacks.Settings) {
+			s.InternalTLS, s.Secrets[stacks.InternalAuthorityKey] = new(true), true
+			s.Redis = &stacks.RedisSettings{URL: "redis://redis.example.com:6379/0"}
+		}, "codexcontinue:redis.url: redis:// is in the clear"},
 		"an authority alone": {"prod", func(s *stacks.Settings) {
 			s.Secrets[stacks.InternalAuthorityKey] = true
 		}, "codexcontinue:internalAuthority: is set, and the services do not speak TLS"},

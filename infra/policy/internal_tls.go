@@ -19,8 +19,8 @@ var internalTLSRules = []Rule{{
 		switch c.workload.Service {
 		case stacks.Redis:
 			return when(!c.asksByTLS(), "speaks in the clear")
-		case stacks.Gate, stacks.Frontend, stacks.Backend, stacks.ML, stacks.Knowledge, stacks.Ollama,
-			stacks.ModelJob:
+		case stacks.Gate, stacks.Frontend, stacks.Backend, stacks.ML, stacks.Knowledge, stacks.Backup,
+			stacks.Ollama, stacks.ModelJob:
 			return when(c.Env["TLS_CERTIFICATE_FILE"] == "", "speaks in the clear")
 		}
 

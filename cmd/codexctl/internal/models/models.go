@@ -104,6 +104,10 @@ func fromFile(
 	if err := modelfiles.CheckWeights(f); err != nil {
 		return Model{}, fmt.Errorf("model: %s: %w", path, err)
 	}
+	if modelfiles.IsAdapter(f) {
+		return Model{}, fmt.Errorf("model: %s: is an adapter, which answers only with its base model: "+
+			"name it with ADAPTER in the Modelfile, or import the folder of models that has both", path)
+	}
 
 	info, err := f.Stat()
 	if err != nil {

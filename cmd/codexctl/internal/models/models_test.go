@@ -267,6 +267,26 @@ func (s server) say(t *testing.T, name string) string {
 	return strings.TrimSpace(said)
 }
 
+// TestAdapterAlone: an adapter is no base model, which Ollama would take it for.
+func TestAdapterAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "team.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(tinymodel.WriteAdapter(f), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	_, done, err := Open(t.Context(), path, "llama3", func(string, int64, int64) {})
+	if err == nil || !strings.Contains(err.Error(), "is an adapter") {
+		t.Errorf("an adapter as the base model: %v", err)
+	}
+	if err := done(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAdapter: a model of a folder comes with its adapter.
 func TestAdapter(t *testing.T) {
 	var adapter bytes.Buffer
