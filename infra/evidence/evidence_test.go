@@ -141,6 +141,10 @@ func TestOperator(t *testing.T) {
 		}
 	}
 
+	if !strings.Contains(of[stacks.Docker].Markdown(), "business associate contract") {
+		t.Error("contracts are left to nobody")
+	}
+
 	for _, item := range of[stacks.Docker].Items {
 		if len(item.Supports) == 0 {
 			t.Errorf("nothing supports %s", item.Section)

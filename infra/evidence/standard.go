@@ -27,7 +27,9 @@ var standard = []struct {
 }{{
 	Item: Item{
 		Section: "164.312(a)(1)", Title: "Access control",
-		Operator: "Grant accounts or groups to those who need them, and take them back.",
+		Operator: "Grant accounts or groups to those who need them, and take them back. Have a " +
+			"business associate contract (45 CFR 164.314) with whoever else runs the machine, " +
+			"keeps the backups or lets people in as the identity provider.",
 	},
 	on: map[stacks.Target]string{
 		stacks.Docker: "Keep the machine and its engine to few: who administers them reads " +
