@@ -18,8 +18,8 @@ import (
 var keyPattern = regexp.MustCompile(`cck_[A-Za-z0-9_]+`)
 
 // contentStays asks a question with a phrase that nothing else has, on the page and as a program,
-// and looks for it in whatever the stack leaves: Redis' volume has it, and nothing else. Then it
-// reads the conversation as whoever operates the stack does, of which the person is told.
+// reads the conversation as whoever operates the stack does, of which the person is told, and looks
+// for it in whatever the stack leaves: Redis' volume has it, and nothing else.
 func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *person) {
 	t.Helper()
 	phrase := "zibeline" + strings.ToLower(rand.Text())
@@ -45,6 +45,8 @@ func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *pers
 		}
 	}
 
+	readInAnEmergency(t, c, stack, ada, phrase)
+
 	// What a command may print, or a person may look at.
 	said := map[string]string{
 		"the audit":          c.must(t, time.Minute, "bin/codexctl", "audit", stack, "--json"),
@@ -65,10 +67,9 @@ func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *pers
 				t.Errorf("the log of %s: %v", x.Name, err)
 			}
 			said["the log of "+x.Name] = out + errs
-		}
-
-		if own := ownPort[service]; own != "" {
-			said["the metrics of "+service] = metrics(t, c, list[0], own)
+			if own := ownPort[service]; own != "" {
+				said["the metrics of "+x.Name] = metrics(t, c, x, own)
+			}
 		}
 	}
 
@@ -80,8 +81,6 @@ func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *pers
 			t.Errorf("%s has it", what)
 		}
 	}
-
-	readInAnEmergency(t, c, stack, ada, phrase)
 }
 
 // ownPort is where each of the stack's own services answers for its metrics.
