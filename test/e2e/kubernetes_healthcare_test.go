@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +34,10 @@ func TestKubernetesHealthcare(t *testing.T) {
 
 	c := newHome(t, "KUBECONFIG="+kubeconfig)
 	load := append(made.carry(t, stack, c), "--into", "containerd="+containerd)
+	emptyNode(t, containerd)
 	said := loads(t, c, load)
-	if strings.Count(said, "llama3:latest is there") != 2 || len(n.pods(t, "")) > 0 {
+	if strings.Count(said, "llama3:latest is there") != 2 || len(n.pods(t, "")) > 0 ||
+		!strings.Contains(said, ", 0 were there") {
 		t.Fatalf("before up, %d pods are left, and load says %s", len(n.pods(t, "")), said)
 	}
 	c.usePulumi(t, stack)
@@ -80,6 +83,25 @@ func loads(t *testing.T, c *checkout, load []string) string {
 		t.Fatalf("load says %s, %v", said, err)
 	}
 	return said
+}
+
+// emptyNode removes the images that earlier tests left on the node, but that of each pod's sandbox.
+func emptyNode(t *testing.T, socket string) {
+	t.Helper()
+	ctr := func(args ...string) string {
+		args = append([]string{"-a", socket, "-n", "k8s.io", "images"}, args...)
+		out, err := exec.Command("ctr", args...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+
+	for _, name := range strings.Fields(ctr("ls", "-q")) {
+		if !strings.Contains(name, "pause") {
+			ctr("rm", name)
+		}
+	}
 }
 
 // bringsReplica adds a replica of Ollama, whose volume is empty: it gets the base model from another

@@ -18,10 +18,15 @@ import (
 )
 
 // askFrom asks a name server in bash, which the images that people look into have: the first
-// argument is its address, the second the question. A datagram is written, and read, as a whole.
+// argument is its address, the second the question, and the third how many seconds the answer may
+// take. A datagram is written, and read, as a whole.
 const askFrom = `exec 3<>"/dev/udp/$0/53" &&
 printf %b "$1" | dd bs=512 count=1 iflag=fullblock status=none >&3 &&
-timeout 30 dd bs=512 count=1 status=none <&3`
+timeout "${2:-30}" dd bs=512 count=1 status=none <&3`
+
+// localServer is where nodes have a name server of their own (NodeLocal DNSCache), test/cluster's
+// as well.
+const localServer = "169.254.20.10"
 
 // ownNames holds that the pods of a private stack ask its resolver alone, that it answers the names
 // of the stack, and that no other question gets to the cluster's name server, which writes down the
@@ -64,18 +69,8 @@ func ownNames(t *testing.T, c *checkout, n *namespace, kubeconfig, stack string)
 		{word + ".example.com.", dns.RcodeNameError},
 		{word + ".", dns.RcodeNameError},
 	} {
-		asked, err := new(dns.Msg).SetQuestion(tt.name, dns.TypeA).Pack()
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		var escaped strings.Builder
-		for _, b := range asked {
-			fmt.Fprintf(&escaped, `\x%02x`, b)
-		}
-
 		packet := c.must(t, time.Minute, "bin/codexctl", "exec", "-s", stack, stacks.Redis, "--",
-			"bash", "-c", askFrom, resolver, escaped.String())
+			"bash", "-c", askFrom, resolver, question(t, tt.name))
 		var got dns.Msg
 		if err := got.Unpack([]byte(packet)); err != nil {
 			t.Errorf("%s: %v in %q", tt.name, err, packet)
@@ -86,13 +81,22 @@ func ownNames(t *testing.T, c *checkout, n *namespace, kubeconfig, stack string)
 		}
 	}
 
-	// What does get there is written down: the same name, but for a letter.
+	// The cluster's own name server answers nobody of them, and everybody else.
 	control := "control-" + word + ".example.com."
-	log := filepath.Join(filepath.Dir(kubeconfig), "log", "coredns.log")
-	address := net.JoinHostPort(n.nodeAddress(t), "53")
-	if _, err := nameserver.Ask("udp", address, control, dns.TypeA); err != nil {
-		t.Fatal(err)
+	for _, server := range []string{n.nodeAddress(t), localServer} {
+		if out, _, err := c.run(t, time.Minute, "bin/codexctl", "exec", "-s", stack, stacks.Redis,
+			"--", "bash", "-c", askFrom, server, question(t, word+".example.com."), "3"); err == nil {
+			t.Errorf("%s answers a pod of the stack: %q", server, out)
+		}
+
+		address := net.JoinHostPort(server, "53")
+		if _, err := nameserver.Ask("udp", address, control, dns.TypeA); err != nil {
+			t.Fatal(err)
+		}
 	}
+
+	// What does get there is written down.
+	log := filepath.Join(filepath.Dir(kubeconfig), "log", "coredns.log")
 
 	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		text, err := os.ReadFile(log)
@@ -111,6 +115,21 @@ func ownNames(t *testing.T, c *checkout, n *namespace, kubeconfig, stack string)
 			t.Fatalf("%s does not have %s: nothing is known of other names", log, control)
 		}
 	}
+}
+
+// question returns the question for a name's addresses as bash's printf takes it.
+func question(t *testing.T, name string) string {
+	t.Helper()
+	asked, err := new(dns.Msg).SetQuestion(name, dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var escaped strings.Builder
+	for _, b := range asked {
+		fmt.Fprintf(&escaped, `\x%02x`, b)
+	}
+	return escaped.String()
 }
 
 // nodeAddress returns the address of the cluster's node, where its name server listens.
