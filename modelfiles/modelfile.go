@@ -30,8 +30,9 @@ type Model struct {
 	Base string
 
 	// Files are the local files that FROM and ADAPTER name, relative to the
-	// Modelfile's folder, sorted.
+	// Modelfile's folder, sorted. Sums are the sha256 (hex) of each.
 	Files []string
+	Sums  map[string]string
 }
 
 // Load reads the Modelfile at name in fsys. A base that is not empty replaces its FROM. A
@@ -52,7 +53,7 @@ func Load(fsys fs.FS, name, base string) (Model, error) {
 		return Model{}, fmt.Errorf("%s: %w", name, err)
 	}
 
-	m := Model{Parsed: parsed}
+	m := Model{Parsed: parsed, Sums: map[string]string{}}
 	if n := froms(parsed); base != "" && n > 1 {
 		return Model{}, fmt.Errorf("%s: it has %d FROM, and a base model replaces one: leave one "+
 			"FROM, or do not set a base",
@@ -89,11 +90,14 @@ func Load(fsys fs.FS, name, base string) (Model, error) {
 			continue
 		}
 
-		if err := digestFile(h, fsys, path.Join(dir, local)); err != nil {
+		sum, err := digestFile(fsys, path.Join(dir, local))
+		if err != nil {
 			return Model{}, fmt.Errorf("%s: %w", name, err)
 		}
 
+		fmt.Fprintf(h, "file %s\n", sum)
 		m.Files = append(m.Files, local)
+		m.Sums[local] = sum
 	}
 
 	if m.Base == "" {
@@ -178,20 +182,19 @@ func froms(f *parser.Modelfile) int {
 	return n
 }
 
-func digestFile(h io.Writer, fsys fs.FS, name string) error {
+// digestFile returns the sha256 (hex) of a file.
+func digestFile(fsys fs.FS, name string) (string, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
 
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return "", fmt.Errorf("%s: %w", name, err)
 	}
-
-	fmt.Fprintf(h, "file %x\n", sum.Sum(nil))
-	return nil
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 func commandName(parsed string) string {

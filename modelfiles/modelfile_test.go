@@ -1,6 +1,8 @@
 package modelfiles_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,6 +97,11 @@ func TestFiles(t *testing.T) {
 	if d := cmp.Diff([]string{"a.gguf", "b.gguf"}, m.Files); d != "" || m.Base != "tiny" ||
 		m.Parsed.Commands[0].Args != "tiny" {
 		t.Errorf("with a base: %s\n%+v", d, m)
+	}
+	for _, name := range m.Files {
+		if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(files["m/"+name]))); m.Sums[name] != sum {
+			t.Errorf("%s has %q, want %s", name, m.Sums[name], sum)
+		}
 	}
 }
 

@@ -332,7 +332,7 @@ func (s *Stack) applyModel(fsys fs.FS, v ModelSettings) error {
 		return fmt.Errorf("%s:model.modelfile: %w", Project, err)
 	}
 
-	s.Model.Digest = m.Digest
+	s.Model.Digest, s.Model.Weights = m.Digest, m.Sums
 	inside, ok := strings.CutPrefix(s.Model.Modelfile, "modelfiles/")
 	if !ok {
 		return fmt.Errorf("%s:model.modelfile: %q does not lie in modelfiles/, "+

@@ -49,6 +49,10 @@ type BackupSettings struct {
 	S3        *S3Settings
 
 	Keep KeepSettings
+
+	// Weights reports whether the weights of the stack's own model are kept, whatever their size; nil
+	// stands for true.
+	Weights *bool
 }
 
 // S3Settings are a place in a storage that speaks S3.
@@ -84,6 +88,7 @@ func (s *Settings) decodeBackup(v string) error {
 		"at":         b.decodeAt,
 		"directory":  b.decodeDirectory,
 		"s3":         b.decodeS3,
+		"weights":    boolean(&b.Weights),
 		"keep": func(v string) error {
 			b.Keep = KeepSettings{}
 			return object(fields{
@@ -258,6 +263,7 @@ func (s *Stack) applyBackup(all Settings) error {
 		s.Secrets = append(s.Secrets, Secret{Name: backupSecret, ConfigKey: BackupSecretKey})
 	}
 
+	s.BackupWeights = v.Weights == nil || *v.Weights
 	s.Services = append(s.Services, svc)
 	return nil
 }

@@ -44,6 +44,13 @@ func TestDecodeBackup(t *testing.T) {
 		s.Keep != (stacks.KeepSettings{Last: 3, Daily: 7, Weekly: 4, Monthly: 6}) {
 		t.Errorf("by default: %+v", s)
 	}
+	for place, want := range map[string]bool{
+		inDirectory: true, inDirectory + `, "weights": true`: true, inDirectory + `, "weights": false`: false,
+	} {
+		if got := load(t, "prod", withBackups(t, place)).BackupWeights; got != want {
+			t.Errorf("%s: weights are kept: %t", place, got)
+		}
+	}
 	ca, _ := certificate(t, "storage.example.com")
 	s = withBackups(t, `"every": "6h", "at": "03:15", "keep": {"daily": 9}, "s3": {"url": `+
 		`"https://s3.example.com:9000/", "bucket": "b", "accessKey": "k", "prefix": "a/b", `+
@@ -64,6 +71,7 @@ func TestDecodeBackup(t *testing.T) {
 		backups(inDirectory + "," + inBucket):                                 "backup: needs directory or s3",
 		backups(`"every": "24h"`):                                             "backup: needs directory or s3",
 		backups(inDirectory + `, "every": "7h"`):                              `backup.every: "7h" does not divide a day`,
+		backups(inDirectory + `, "weights": 8`):                               "backup.weights: must be true or false",
 		backups(inDirectory + `, "every": "0s"`):                              `backup.every: "0s" does not divide a day`,
 		backups(inDirectory + `, "at": "25:00"`):                              `backup.at: "25:00" is no time of a day`,
 		backups(inDirectory + `, "keep": {"last": 0}`):                        "backup.keep: keeps nothing",

@@ -111,6 +111,10 @@ type Stack struct {
 	// them, or nothing is recorded.
 	AuditRetention time.Duration
 
+	// BackupWeights reports whether the Weights of the Model are kept with the backups, whatever their
+	// size.
+	BackupWeights bool `json:",omitempty"`
+
 	// RatingsChosen reports whether the settings have switched ratings of answers on, and not merely the
 	// stack's kind.
 	RatingsChosen bool
@@ -619,6 +623,10 @@ type Model struct {
 
 	// Digest is the sha256 (hex) of the model's inputs: Modelfile, base and the files they name.
 	Digest string
+
+	// Weights are the sha256 (hex) of the files that the Modelfile names, by their paths relative to
+	// its folder.
+	Weights map[string]string `json:"-"`
 
 	// Evals is the sha256 (hex) of the evals beside the Modelfile, which a version has to pass
 	// before it serves; empty asks none.

@@ -10,6 +10,8 @@
 //	backup files              print the names of all files, after erasures were written down
 //	backup fetch FILE         print a file
 //	backup state              keep what is on the standard input: a State of package archive
+//	backup missing SHA256...  print which of these weights are not there, and keep the others for a day
+//	backup weights SHA256     keep the weights on the standard input
 //	backup documents SHA256   put the documents on the standard input in the place of those there
 //	backup healthcheck [URL]  exit 0 when /health answers 200
 //	backup certificate        print until when its certificate is good
@@ -42,7 +44,7 @@ import (
 )
 
 const usage = "usage: backup [create [NAME] | release NAME | list | verify NAME | files | fetch FILE | state | " +
-	"documents SHA256 | healthcheck [URL] | certificate | version]"
+	"missing SHA256... | weights SHA256 | documents SHA256 | healthcheck [URL] | certificate | version]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -60,7 +62,7 @@ func run(
 ) error {
 	commands := map[string][2]int{ // with the least and the most words
 		"create": {1, 2}, "release": {2, 2}, "list": {1, 1}, "verify": {2, 2}, "files": {1, 1},
-		"fetch": {2, 2}, "state": {1, 1}, "documents": {2, 2},
+		"fetch": {2, 2}, "state": {1, 1}, "documents": {2, 2}, "missing": {2, 100}, "weights": {2, 2},
 	}
 	if len(args) > 0 && commands[args[0]][0] != 0 {
 		if n := commands[args[0]]; len(args) < n[0] || len(args) > n[1] {
@@ -130,6 +132,20 @@ func command(
 			return fmt.Errorf("the state on the standard input: %w", err)
 		}
 		return w.job.PutState(ctx, s)
+	case "missing", "weights":
+		for _, sum := range args[1:] {
+			if err := archive.CheckSum(sum); err != nil {
+				return err
+			}
+		}
+		if args[0] == "weights" {
+			return w.job.PutWeights(ctx, args[1], stdin)
+		}
+		missing, err := w.job.MissingWeights(ctx, args[1:])
+		if err == nil {
+			_, err = fmt.Fprint(stdout, strings.Join(append(missing, ""), "\n"))
+		}
+		return err
 	}
 
 	if err := w.publish(ctx); err != nil {

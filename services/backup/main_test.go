@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -151,6 +152,22 @@ func TestCommands(t *testing.T) {
 
 	s.must(`{"settings":"a: b","deployment":{},"model":{"files":[{"path":"m","content":"aGk="}]}}`,
 		"state")
+	const weights = "weights of somebody's own"
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(weights)))
+	if out := s.must("", "missing", sum); out != sum+"\n" {
+		t.Errorf("missing are %q", out)
+	}
+	s.must(weights, "weights", sum)
+	if out := s.must("", "missing", sum); out != "" {
+		t.Errorf("missing are %q", out)
+	}
+	var opened bytes.Buffer
+	err := archive.OpenWeights(&opened, []age.Identity{s.id}, sum,
+		strings.NewReader(s.must("", "fetch", archive.WeightsFile(sum))))
+	if err != nil || opened.String() != weights {
+		t.Errorf("the weights are %q, %v", opened.String(), err)
+	}
+
 	var made struct {
 		Name string
 		archive.Summary
@@ -165,7 +182,7 @@ func TestCommands(t *testing.T) {
 
 	parts := map[string]string{}
 	sealed := s.must("", "fetch", archive.File(made.Name))
-	_, err := archive.Read(strings.NewReader(sealed), []age.Identity{s.id},
+	_, err = archive.Read(strings.NewReader(sealed), []age.Identity{s.id},
 		func(name string, content io.Reader) error {
 			b, err := io.ReadAll(content)
 			parts[name] = string(b)
@@ -218,6 +235,7 @@ func TestCommands(t *testing.T) {
 	for _, wrong := range [][]string{
 		{"fetch", "../../etc/passwd"}, {"fetch", "README.md"}, {"verify", "x"}, {"create", "x"}, {"release", "x"},
 		{"verify", archive.Name(time.Unix(0, 0))}, {"state"}, {"x"}, {"documents"},
+		{"missing"}, {"missing", "x"}, {"weights"}, {"weights", "../x"}, {"weights", sum[1:] + "0"},
 	} {
 		if out, err := s.run("", wrong...); err == nil {
 			t.Errorf("%q: %s", wrong, out)

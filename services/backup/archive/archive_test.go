@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"strings"
@@ -233,6 +235,24 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is of kind %d, %s", file, kind, got)
 		}
 	}
+
+	sum := strings.Repeat("0a", 32)
+	for file, want := range map[string]Kind{
+		WeightsFile(sum): Weights, WeightsSummaryFile(sum): WeightsSum, NeedFile(at, sum): Need,
+	} {
+		kind, got, when := Parse(file)
+		if kind != want || got != sum || kind == Need && !when.Equal(at) || CheckSum(got) != nil {
+			t.Errorf("%s is of kind %d, %s, %s", file, kind, got, when)
+		}
+	}
+	for _, wrong := range []string{"", "x", sum[1:], sum + "00", strings.ToUpper(sum), "../" + sum[3:]} {
+		for _, file := range []string{WeightsFile(wrong), WeightsSummaryFile(wrong), NeedFile(at, wrong)} {
+			if kind, _, _ := Parse(file); kind != Other || CheckSum(wrong) == nil {
+				t.Errorf("%s is of kind %d", file, kind)
+			}
+		}
+	}
+
 	if CheckName(name) != nil {
 		t.Errorf("%s is refused", name)
 	}
@@ -261,5 +281,46 @@ func TestJSON(t *testing.T) {
 		if OpenJSON(bytes.NewReader(sealed[:n]), []age.Identity{id}, &json.RawMessage{}) == nil {
 			t.Errorf("%d bytes are taken", n)
 		}
+	}
+}
+
+// TestWeights seals weights, which none but the identity reads, and takes no others.
+func TestWeights(t *testing.T) {
+	id := identity(t)
+	content := bytes.Repeat([]byte("weights"), 100_000)
+	sum := fmt.Sprintf("%x", sha256.Sum256(content))
+	var b bytes.Buffer
+	s, err := SealWeights(&b, []age.Recipient{id.Recipient()}, sum, bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := b.Bytes()
+	if s.Bytes != int64(len(sealed)) || s.SHA256 != fmt.Sprintf("%x", sha256.Sum256(sealed)) ||
+		bytes.Contains(sealed, []byte("weights")) {
+		t.Errorf("%+v, of %d bytes", s, len(sealed))
+	}
+
+	var got bytes.Buffer
+	ids := []age.Identity{id}
+	if err := OpenWeights(&got, ids, sum, bytes.NewReader(sealed)); err != nil ||
+		!bytes.Equal(got.Bytes(), content) {
+		t.Errorf("%d bytes, %v", got.Len(), err)
+	}
+	for _, n := range []int{0, 10, 300, len(sealed) - 1} {
+		if OpenWeights(io.Discard, ids, sum, bytes.NewReader(sealed[:n])) == nil {
+			t.Errorf("%d bytes are taken", n)
+		}
+	}
+	other := strings.Repeat("00", 32)
+	if err := OpenWeights(io.Discard, ids, other, bytes.NewReader(sealed)); err == nil ||
+		!strings.Contains(err.Error(), "other weights") {
+		t.Errorf("of another SHA-256: %v", err)
+	}
+	if OpenWeights(io.Discard, []age.Identity{identity(t)}, sum, bytes.NewReader(sealed)) == nil {
+		t.Error("another identity reads them")
+	}
+	if _, err := SealWeights(io.Discard, []age.Recipient{id.Recipient()}, sum,
+		bytes.NewReader(content[1:])); err == nil {
+		t.Error("other weights are taken")
 	}
 }

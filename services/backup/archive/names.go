@@ -1,22 +1,27 @@
 package archive
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
 )
 
-// The kinds of files that are kept of a stack. Each is named KIND-TIME with its ending, so that they
-// are in the order of time by their names.
+// The kinds of files that are kept of a stack. Each but for weights is named KIND-TIME with its
+// ending, so that they are in the order of time by their names.
 const (
 	backupKind   = "backup-"
 	erasuresKind = "erasures-"
 	stateKind    = "state-"
+	needKind     = "need-"
+	weightsKind  = "weights-"
 
 	sealedEnding  = ".tar.age"
 	summaryEnding = ".json"
 	holdEnding    = ".hold"
 	jsonEnding    = ".json.age"
+	weightsEnding = ".age"
 )
 
 // timeForm is a time in the name of a file, in UTC.
@@ -46,6 +51,20 @@ func ErasuresFile(at time.Time) string {
 // StateFile returns the name of the file with the State of the time.
 func StateFile(at time.Time) string { return stateKind + at.UTC().Format(timeForm) + jsonEnding }
 
+// WeightsFile returns the name of the file with the weights of the SHA-256, as SealWeights writes it.
+// All states that need them share it.
+func WeightsFile(sum string) string { return weightsKind + sum + weightsEnding }
+
+// WeightsSummaryFile returns the name of the file with the WeightsSummary of these weights. It is
+// written last: weights without one are not whole.
+func WeightsSummaryFile(sum string) string { return weightsKind + sum + summaryEnding }
+
+// NeedFile returns the name of a file without content, by which the weights of the SHA-256 stay as
+// long as the state of the time does. Who drops them cannot read the state.
+func NeedFile(state time.Time, sum string) string {
+	return needKind + state.UTC().Format(timeForm) + "." + sum
+}
+
 // Kind is what a file has.
 type Kind int
 
@@ -57,10 +76,13 @@ const (
 	Gone
 	Settings
 	Hold
+	Need
+	Weights
+	WeightsSum
 )
 
 // Parse returns what the file of the name has, and the time of its name. name is that of a backup
-// without an ending.
+// without an ending, or the SHA-256 of weights, which are of no time.
 func Parse(file string) (kind Kind, name string, at time.Time) {
 	for _, x := range []struct {
 		prefix, ending string
@@ -79,7 +101,37 @@ func Parse(file string) (kind Kind, name string, at time.Time) {
 			return x.kind, stem, at
 		}
 	}
+
+	if text, of := strings.CutPrefix(file, needKind); of {
+		text, sum, _ := strings.Cut(text, "Z.")
+		at, err := time.Parse(timeForm, text+"Z")
+		if err == nil && isSum(sum) {
+			return Need, sum, at
+		}
+	}
+	if text, of := strings.CutPrefix(file, weightsKind); of {
+		if sum, ok := strings.CutSuffix(text, weightsEnding); ok && isSum(sum) {
+			return Weights, sum, time.Time{}
+		}
+		if sum, ok := strings.CutSuffix(text, summaryEnding); ok && isSum(sum) {
+			return WeightsSum, sum, time.Time{}
+		}
+	}
 	return Other, "", time.Time{}
+}
+
+// isSum reports whether the text is a SHA-256 in hex, as this package writes it.
+func isSum(text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && len(b) == sha256.Size && text == strings.ToLower(text)
+}
+
+// CheckSum returns an error unless the text is a SHA-256.
+func CheckSum(text string) error {
+	if !isSum(text) {
+		return fmt.Errorf("%q is no SHA-256 of 64 digits and letters a to f", text)
+	}
+	return nil
 }
 
 // CheckName returns an error unless the text is the name of a backup.

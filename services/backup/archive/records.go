@@ -50,6 +50,9 @@ type ModelFile struct {
 	// Left reports whether the file is too large to be kept here. Content is the file's otherwise.
 	Left    bool   `json:"left,omitempty"`
 	Content []byte `json:"content,omitempty"`
+
+	// Beside reports whether a file that is Left is kept as weights, see WeightsFile.
+	Beside bool `json:"beside,omitempty"`
 }
 
 // SealJSON writes the value as JSON, encrypted to the recipients.

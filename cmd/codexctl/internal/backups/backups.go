@@ -271,9 +271,13 @@ func openJSON(
 	if err := from.Fetch(ctx, file, w); err != nil {
 		return err
 	}
-	err := archive.OpenJSON(strings.NewReader(string(w.b)), ids, into)
+	return explainIdentity(archive.OpenJSON(strings.NewReader(string(w.b)), ids, into))
+}
+
+// explainIdentity returns the error of a file that was written for other recipients with what to do.
+func explainIdentity(err error) error {
 	if other := new(age.NoIdentityMatchError); errors.As(err, &other) {
-		err = fmt.Errorf("%w: the recipients were others then: put their identity into the same file", err)
+		return fmt.Errorf("%w: the recipients were others then: put their identity into the same file", err)
 	}
 	return err
 }

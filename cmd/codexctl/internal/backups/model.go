@@ -9,9 +9,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
+
+	"filippo.io/age"
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/backup/archive"
@@ -22,20 +25,25 @@ import (
 // rule, and no weights. The service holds a state in memory, and so does who reads it (maxRecords).
 const MaxModel = 8 << 20
 
-// ReadModel reads what the stack's own model is made of in the sources. Of a file that is too
-// large, it has the size and the SHA-256. The files have to be those of which the stack was
-// loaded.
+// ReadModel reads what the stack's own model is made of in the sources. A file that is too large is
+// Left, and not read again: the stack knows the SHA-256. The files have to be those of which the
+// stack was loaded.
 func ReadModel(sources fs.FS, stack stacks.Stack) (*archive.Model, error) {
 	m := stack.Model
-	files, err := m.Files(sources)
-	if err != nil {
-		return nil, err
+	dir := path.Dir(m.Modelfile)
+	files, known := []string{m.Modelfile}, map[string]string{}
+	for _, w := range slices.Sorted(maps.Keys(m.Weights)) {
+		name := path.Join(dir, w)
+		files, known[name] = append(files, name), m.Weights[w]
+	}
+	if m.Evals != "" {
+		files = append(files, path.Join(dir, modelfiles.EvalsFile))
 	}
 
 	out := &archive.Model{Name: m.Name, Modelfile: m.Modelfile, Base: m.Base, Digest: m.Digest}
 	sizes, order := make([]int64, len(files)), make([]int, len(files))
-	for i, x := range files {
-		info, err := fs.Stat(sources, x.Source)
+	for i, name := range files {
+		info, err := fs.Stat(sources, name)
 		if err != nil {
 			return nil, fmt.Errorf("model: %w", err)
 		}
@@ -47,7 +55,16 @@ func ReadModel(sources fs.FS, stack stacks.Stack) (*archive.Model, error) {
 	out.Files = make([]archive.ModelFile, len(files))
 	left := int64(MaxModel)
 	for _, i := range order {
-		f, err := readModelFile(sources, files[i].Source, left)
+		name, sum := files[i], known[files[i]]
+		if sizes[i] > left && sum != "" {
+			out.Files[i] = archive.ModelFile{Path: name, Bytes: sizes[i], SHA256: sum, Left: true}
+			continue
+		}
+
+		f, err := readModelFile(sources, name, left)
+		if err == nil && sum != "" && f.SHA256 != sum {
+			err = fmt.Errorf("%s: it has changed since it was read", name)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("model: %w", err)
 		}
@@ -112,6 +129,70 @@ func WriteModel(folder string, m *archive.Model) error {
 	if slices.ContainsFunc(m.Files, func(f archive.ModelFile) bool { return f.Left }) {
 		return nil // what they make nobody knows without the others
 	}
+	return checkMade(root, m)
+}
+
+// WriteWeights writes the files that are beside the state, below the folder in which WriteModel has
+// written the others, and checks them, and what they make. What cannot be written is the error, and
+// keeps none of the others away.
+func WriteWeights(
+	ctx context.Context, from Source, folder string, m *archive.Model, ids []age.Identity,
+) error {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+
+	var errs []error
+	whole := true
+	for _, f := range m.Files {
+		whole = whole && f.Left == f.Beside
+		if !f.Beside {
+			continue
+		}
+		if err := writeWeights(ctx, from, root, f, ids); err != nil {
+			errs = append(errs, fmt.Errorf("model: %s: %w", f.Path, err))
+		}
+	}
+	if len(errs) > 0 || !whole {
+		return errors.Join(errs...)
+	}
+	return checkMade(root, m)
+}
+
+func writeWeights(
+	ctx context.Context, from Source, root *os.Root, f archive.ModelFile, ids []age.Identity,
+) error {
+	w, err := create(root, f.Path)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(Weights(ctx, from, f.SHA256, ids, w), w.Close())
+	if err != nil {
+		return errors.Join(err, root.Remove(f.Path))
+	}
+	return nil
+}
+
+// Weights writes the weights of the SHA-256. Whether they are these is known only when it returns
+// without an error.
+func Weights(
+	ctx context.Context, from Source, sum string, ids []age.Identity, to io.Writer,
+) error {
+	if err := archive.CheckSum(sum); err != nil {
+		return err
+	}
+
+	r, w := io.Pipe()
+	go func() { _ = w.CloseWithError(from.Fetch(ctx, archive.WeightsFile(sum), w)) }()
+	err := archive.OpenWeights(to, ids, sum, r)
+	_ = r.CloseWithError(err)
+	return explainIdentity(err)
+}
+
+// checkMade returns an error unless the files below the root make the model.
+func checkMade(root *os.Root, m *archive.Model) error {
 	made, err := modelfiles.Load(root.FS(), m.Modelfile, m.Base)
 	if err != nil {
 		return fmt.Errorf("model: %w", err)
@@ -130,19 +211,25 @@ func writeModelFile(root *os.Root, f archive.ModelFile) error {
 	case int64(len(f.Content)) != f.Bytes || hex.EncodeToString(sum[:]) != f.SHA256:
 		return fmt.Errorf("it is damaged: it has %d bytes with the SHA-256 %x, and %d with %s were read",
 			len(f.Content), sum, f.Bytes, f.SHA256)
-	case !fs.ValidPath(f.Path):
-		return errors.New("this is no path below the sources")
 	}
 
-	if err := root.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
-		return err
-	}
-	w, err := root.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	w, err := create(root, f.Path)
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(f.Content)
 	return errors.Join(err, w.Close())
+}
+
+// create makes a file of the model, which is not there, and the folders in which it lies.
+func create(root *os.Root, name string) (*os.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, errors.New("this is no path below the sources")
+	}
+	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 }
 
 // State returns what was last known of the stack before the backup, as function State. Its model,
@@ -153,4 +240,25 @@ func (b *Backup) State(ctx context.Context) (archive.State, error) {
 		err = CheckModel(s.Model)
 	}
 	return s, err
+}
+
+// VerifyWeights reads the weights that are beside the state of State, and returns an error unless all
+// are what was kept.
+func (b *Backup) VerifyWeights(ctx context.Context) error {
+	s, err := b.State(ctx)
+	if errors.Is(err, ErrNoState) || err == nil && s.Model == nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range s.Model.Files {
+		if !f.Beside {
+			continue
+		}
+		if err := Weights(ctx, b.sources[0], f.SHA256, b.identities, io.Discard); err != nil {
+			return fmt.Errorf("%s: %s: %w", b.Name, f.Path, err)
+		}
+	}
+	return nil
 }

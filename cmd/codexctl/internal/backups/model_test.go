@@ -2,12 +2,16 @@ package backups
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"filippo.io/age"
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/backup/archive"
@@ -45,6 +49,7 @@ func sources(t *testing.T, text string, files map[string]int64) (string, stacks.
 	}
 	return dir, stacks.Stack{Model: stacks.Model{
 		Name: "codexcontinue", Modelfile: modelfile, Base: "tiny", Digest: m.Digest, Evals: "some",
+		Weights: m.Sums,
 	}}
 }
 
@@ -147,5 +152,118 @@ func TestModelChanged(t *testing.T) {
 	}
 	if _, err := ReadModel(os.DirFS(dir), stack); err == nil {
 		t.Error("it was read")
+	}
+}
+
+// TestModelWeights brings back what a state has no room for, and says what cannot be.
+func TestModelWeights(t *testing.T) {
+	dir, stack := sources(t, "FROM other\nADAPTER ./a.gguf\nADAPTER ./b.gguf\n",
+		map[string]int64{"b.gguf": MaxModel + 1, "a.gguf": MaxModel + 2})
+	large := map[string][]byte{}
+	for name := range stack.Model.Weights {
+		content, err := os.ReadFile(filepath.Join(dir, "modelfiles/prod", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		large[name] = content
+	}
+
+	m := read(t, dir, stack)
+	f := newFolder(t)
+	for i := range m.Files {
+		x := &m.Files[i]
+		content, ok := large[filepath.Base(x.Path)]
+		if !ok {
+			continue
+		}
+		if !x.Left || x.Bytes != int64(len(content)) {
+			t.Errorf("%s: %d bytes, left %t", x.Path, x.Bytes, x.Left)
+		}
+		x.Beside = true
+		var b bytes.Buffer
+		_, err := archive.SealWeights(&b, []age.Recipient{f.id.Recipient()}, x.SHA256,
+			bytes.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.write(archive.WeightsFile(x.SHA256), b.Bytes())
+	}
+
+	ids := []age.Identity{f.id}
+	back := t.TempDir()
+	if err := errors.Join(CheckModel(m), WriteModel(back, m),
+		WriteWeights(t.Context(), Folder(f.dir), back, m, ids)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range large {
+		got, err := os.ReadFile(filepath.Join(back, "modelfiles/prod", name))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is another one, %v", name, err)
+		}
+	}
+
+	begun := time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
+	f.seal(archive.StateFile(begun.Add(-time.Hour)),
+		archive.State{Time: begun.Add(-time.Hour), Deployment: []byte("{}"), Model: m})
+	f.backup(begun, "REDIS", nil)
+	b, err := Open(t.Context(), Folder(f.dir), "", t.TempDir(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.VerifyWeights(t.Context()); err != nil {
+		t.Error(err)
+	}
+
+	adapter := archive.WeightsFile(stack.Model.Weights["a.gguf"])
+	f.write(adapter, []byte("damaged"))
+	back = t.TempDir()
+	if err := WriteModel(back, m); err != nil {
+		t.Fatal(err)
+	}
+	err = WriteWeights(t.Context(), Folder(f.dir), back, m, ids)
+	if err == nil || !strings.Contains(err.Error(), "a.gguf: decrypt") {
+		t.Errorf("damaged weights: %v", err)
+	}
+	left, err := filepath.Glob(filepath.Join(back, "modelfiles/prod/*.gguf"))
+	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "b.gguf" {
+		t.Errorf("written are %q, %v", left, err)
+	}
+	if err := b.VerifyWeights(t.Context()); err == nil || !strings.Contains(err.Error(), "a.gguf") {
+		t.Errorf("a check of damaged weights: %v", err)
+	}
+
+	// Where all are there, they have to make the model that was.
+	m.Files = slices.DeleteFunc(m.Files, func(x archive.ModelFile) bool {
+		return strings.HasSuffix(x.Path, "a.gguf")
+	})
+	back = t.TempDir()
+	err = errors.Join(WriteModel(back, m), WriteWeights(t.Context(), Folder(f.dir), back, m, ids))
+	if err == nil || !strings.Contains(err.Error(), "there is no such file") {
+		t.Errorf("a model without its adapter: %v", err)
+	}
+}
+
+// TestModelReadOnce takes the SHA-256 of a large file that the stack has, and reads none again. One
+// that is small is read, and has to be the stack's.
+func TestModelReadOnce(t *testing.T) {
+	dir, stack := sources(t, "FROM other\nADAPTER ./a.gguf\nADAPTER ./b.gguf\n",
+		map[string]int64{"b.gguf": MaxModel + 1, "a.gguf": 10})
+	// What is there now has another SHA-256: where it is sent, the service refuses it.
+	err := os.WriteFile(filepath.Join(dir, "modelfiles/prod/b.gguf"), make([]byte, MaxModel+1), 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := slices.DeleteFunc(read(t, dir, stack).Files, func(f archive.ModelFile) bool { return !f.Left })
+	if len(left) != 1 || left[0].SHA256 != stack.Model.Weights["b.gguf"] {
+		t.Errorf("left are %+v", left)
+	}
+
+	err = os.WriteFile(filepath.Join(dir, "modelfiles/prod/a.gguf"), []byte("another"), 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadModel(os.DirFS(dir), stack); err == nil ||
+		!strings.Contains(err.Error(), "a.gguf: it has changed") {
+		t.Errorf("got %v", err)
 	}
 }

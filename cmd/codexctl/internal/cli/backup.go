@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,7 +78,7 @@ all of it is decrypted and checked here. Nothing is restored.`,
 		Long: `Writes what was last kept of the stack by "up" and "backup create" to a new folder: its
 settings file, modelfiles/ with what its model is made of, and state.json, which
 "pulumi stack import --file" reads. Secrets are encrypted as they were, so the passphrase
-is needed as before. Files of the model beyond 8 MiB are named, and not in it.`,
+is needed as before. What was not kept of the model is named, with its SHA-256.`,
 		Args: exactly(2, "name the stack, and a new folder"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.backupState(c.Context(), args[0], args[1], stateOptions{
@@ -313,7 +316,10 @@ func (a *App) verifyBackup(ctx context.Context, name, backup, identity string) e
 			}
 			return a.withBackup(ctx, k, backup, ids, func(b *backups.Backup) error {
 				a.describe(b)
-				return a.describeModel(ctx, t, stack, b)
+				if err := a.describeModel(ctx, t, stack, b); err != nil {
+					return err
+				}
+				return b.VerifyWeights(ctx)
 			})
 		}
 
@@ -384,7 +390,10 @@ func (a *App) describeModel(
 	rows := [][]string{}
 	for _, f := range m.Files {
 		size := console.Size(f.Bytes)
-		if f.Left {
+		switch {
+		case f.Beside:
+			size += ", beside it"
+		case f.Left:
 			size += ", not in it"
 		}
 		rows = append(rows, []string{"  " + console.Plain(f.Path), size, console.Plain(f.SHA256)})
@@ -425,6 +434,9 @@ func (a *App) keepStateOf(
 		a.say("what the model is made of is not kept: %v", err)
 		model = nil
 	}
+	if model != nil && stack.BackupWeights {
+		a.keepWeights(ctx, os.DirFS(t.project.Root), model, k)
+	}
 	state := archive.State{Revision: a.revision(ctx, t), Model: model}
 	settings, err := os.ReadFile(t.file.Path)
 	if err != nil {
@@ -440,6 +452,54 @@ func (a *App) keepStateOf(
 		return err
 	}
 	return k.stream(ctx, bytes.NewReader(b), io.Discard, "state")
+}
+
+// keepWeights has the files of the model kept that its state has no room for, and notes which are.
+// Those that are there already are neither sent nor read again. That some cannot be kept is said.
+func (a *App) keepWeights(ctx context.Context, sources fs.FS, m *archive.Model, k keeper) {
+	large := map[string][]*archive.ModelFile{} // by their SHA-256
+	for i := range m.Files {
+		if f := &m.Files[i]; f.Left {
+			large[f.SHA256] = append(large[f.SHA256], f)
+		}
+	}
+	if len(large) == 0 {
+		return
+	}
+
+	sums := slices.Sorted(maps.Keys(large))
+	var out bytes.Buffer
+	if err := k.stream(ctx, nil, &out, append([]string{"missing"}, sums...)...); err != nil {
+		a.say("the model's weights are not kept with the backups: %v", err)
+		return
+	}
+	missing := strings.Fields(out.String())
+
+	for _, sum := range sums {
+		if slices.Contains(missing, sum) {
+			if err := a.sendWeights(ctx, sources, *large[sum][0], k); err != nil {
+				a.say("%s is not kept with the backups: %v", large[sum][0].Path, err)
+				continue
+			}
+		}
+		for _, f := range large[sum] {
+			f.Beside = true
+		}
+	}
+}
+
+// sendWeights has a file of the model kept.
+func (a *App) sendWeights(
+	ctx context.Context, sources fs.FS, file archive.ModelFile, k keeper,
+) error {
+	f, err := sources.Open(file.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+
+	a.say("keeping %s (%s) with the backups", file.Path, console.Size(file.Bytes))
+	return k.stream(ctx, f, io.Discard, "weights", file.SHA256)
 }
 
 // stateAfterUp keeps the settings and the state of a stack that makes backups. An up that cannot is
@@ -508,10 +568,13 @@ func (a *App) backupState(ctx context.Context, name, folder string, o stateOptio
 		if err != nil {
 			return err
 		}
+		if s.Model != nil {
+			err = backups.WriteWeights(ctx, src, folder, s.Model, ids) // the rest is of use without them
+		}
 		a.say("the settings and the state of %s, sources %s, are in %s",
 			s.Time.Format(time.RFC3339), console.Plain(s.Revision), folder)
 		a.sayModelFiles(s.Model, folder)
-		return nil
+		return err
 	}
 
 	if o.from != "" { // the stack may be gone with its settings
@@ -532,8 +595,8 @@ func (a *App) sayModelFiles(m *archive.Model, folder string) {
 	a.say("what makes the model %s:%s is in %s", console.Plain(m.Name),
 		console.Plain(version(m.Digest)), console.Plain(filepath.Join(folder, filepath.Dir(m.Modelfile))))
 	for _, f := range m.Files {
-		if f.Left {
-			a.say("  but for %s, which was too large (%s): yours has to have the SHA-256 %s",
+		if f.Left && !f.Beside {
+			a.say("  but for %s, which was not kept (%s): yours has to have the SHA-256 %s",
 				console.Plain(f.Path), console.Size(f.Bytes), console.Plain(f.SHA256))
 		}
 	}

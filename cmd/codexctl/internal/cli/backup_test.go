@@ -5,10 +5,15 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"filippo.io/age"
@@ -134,5 +139,121 @@ func TestBackupState(t *testing.T) {
 	if err := a.backupState(t.Context(), "prod", t.TempDir(), o); err == nil ||
 		!strings.Contains(err.Error(), `--at: "yesterday" is no name of a backup`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestKeepWeights sends the files that a state has no room for, each content once, and none that is
+// there. What cannot be sent is said, and left.
+func TestKeepWeights(t *testing.T) {
+	content := map[string]string{"one": "1", "same": "1", "two": "2", "there": "3", "gone": ""}
+	sums, sources := map[string]string{}, fstest.MapFS{}
+	m := &archive.Model{Files: []archive.ModelFile{{Path: "Modelfile", SHA256: "small"}}}
+	for _, name := range slices.Sorted(maps.Keys(content)) {
+		sums[name] = fmt.Sprintf("%x", sha256.Sum256([]byte(content[name])))
+		if content[name] != "" {
+			sources[name] = &fstest.MapFile{Data: []byte(content[name])}
+		}
+		m.Files = append(m.Files, archive.ModelFile{Path: name, Bytes: 1, SHA256: sums[name],
+			Left: true})
+	}
+
+	a, p, said, _, _, _ := restored(t)
+	p.fails = "backup weights " + sums["two"]
+	p.missing = []string{sums["one"], sums["two"], sums["gone"]}
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+	a.keepWeights(t.Context(), sources, m, k)
+
+	beside := map[string]bool{}
+	for _, f := range m.Files {
+		beside[f.Path] = f.Beside
+	}
+	want := map[string]bool{"Modelfile": false, "one": true, "same": true, "two": false, "there": true,
+		"gone": false}
+	if !maps.Equal(beside, want) {
+		t.Errorf("kept are %v", beside)
+	}
+	if got := p.read["backup weights "+sums["one"]]; got != "1" {
+		t.Errorf("sent is %q", got)
+	}
+	if len(*p.done) != 3 || strings.Contains((*p.done)[0], "small") {
+		t.Errorf("done is %q", *p.done)
+	}
+	for _, line := range []string{"keeping one (1B)", "two is not kept with the backups: it broke",
+		"gone is not kept with the backups: "} {
+		if !strings.Contains(said.String(), line) {
+			t.Errorf("it does not say %q:\n%s", line, said)
+		}
+	}
+
+	// A service of a release before knows nothing of it.
+	p.fails = "backup missing"
+	for i := range m.Files {
+		m.Files[i].Beside = false
+	}
+	a.keepWeights(t.Context(), sources, m, k)
+	if m.Files[1].Beside || !strings.Contains(said.String(), "weights are not kept with the backups: it broke") {
+		t.Errorf("%+v, it says\n%s", m.Files[1], said)
+	}
+}
+
+// TestBackupStateWeights writes the weights beside a state, and fails where they are not there, with all
+// else written.
+func TestBackupStateWeights(t *testing.T) {
+	a, p, said, _, _, _ := restored(t)
+	const text, weights = "FROM ./w.gguf\n", "weights"
+	sources := fstest.MapFS{"modelfiles/prod/Modelfile": {Data: []byte(text)},
+		"modelfiles/prod/w.gguf": {Data: []byte(weights)}}
+	made, err := modelfiles.Load(sources, "modelfiles/prod/Modelfile", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := archive.State{Time: begun, Settings: "a: b\n", Deployment: json.RawMessage("{}"),
+		Model: &archive.Model{Name: "codexcontinue", Modelfile: "modelfiles/prod/Modelfile",
+			Digest: made.Digest, Files: []archive.ModelFile{
+				{Path: "modelfiles/prod/Modelfile", Bytes: int64(len(text)),
+					SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(text))), Content: []byte(text)},
+				{Path: "modelfiles/prod/w.gguf", Bytes: int64(len(weights)), SHA256: made.Sums["w.gguf"],
+					Left: true, Beside: true},
+			}}}
+	write := func(name string, seal func(io.Writer) error) {
+		t.Helper()
+		f, err := os.Create(filepath.Join(p.dir, name))
+		if err == nil {
+			err = errors.Join(seal(f), f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(archive.StateFile(begun), func(to io.Writer) error {
+		return archive.SealJSON(to, []age.Recipient{p.to}, state)
+	})
+
+	o := stateOptions{identity: p.identity, from: p.dir}
+	folder := filepath.Join(t.TempDir(), "found")
+	err = a.backupState(t.Context(), "prod", folder, o)
+	if err == nil || !strings.Contains(err.Error(), "modelfiles/prod/w.gguf: ") {
+		t.Errorf("got %v", err)
+	}
+	got, err := os.ReadFile(filepath.Join(folder, "modelfiles/prod/Modelfile"))
+	if err != nil || string(got) != text {
+		t.Errorf("the Modelfile is %q, %v", got, err)
+	}
+
+	write(archive.WeightsFile(made.Sums["w.gguf"]), func(to io.Writer) error {
+		_, err := archive.SealWeights(to, []age.Recipient{p.to}, made.Sums["w.gguf"],
+			strings.NewReader(weights))
+		return err
+	})
+	folder = filepath.Join(t.TempDir(), "found")
+	if err := a.backupState(t.Context(), "prod", folder, o); err != nil {
+		t.Fatal(err)
+	}
+	got, err = os.ReadFile(filepath.Join(folder, "modelfiles/prod/w.gguf"))
+	if err != nil || string(got) != weights {
+		t.Errorf("the weights are %q, %v", got, err)
+	}
+	if strings.Contains(said.String(), "was not kept") {
+		t.Errorf("it says\n%s", said)
 	}
 }

@@ -37,6 +37,8 @@ type restoring struct {
 	shown *notice           // what people read instead of the site
 	fails string
 
+	missing []string // the weights that are not there
+
 	dir string // with the backup's files
 	to  age.Recipient
 
@@ -132,6 +134,9 @@ func (p *restoring) Stream(
 	case what == "backup files":
 		_, _ = io.WriteString(s.Err, "{\"level\":\"INFO\"}\nbackup: some may be missing\n")
 		_, err := io.WriteString(s.Out, "one\ntwo\n")
+		return 0, err
+	case strings.HasPrefix(what, "backup missing"):
+		_, err := fmt.Fprintln(s.Out, strings.Join(p.missing, "\n"))
 		return 0, err
 	case strings.HasPrefix(what, "backup create"):
 		return 0, json.NewEncoder(s.Out).Encode(listed{Name: "backup-of-before"})

@@ -79,7 +79,7 @@ func (j *Job) Create(ctx context.Context) (name string, s archive.Summary, err e
 		return "", s, j.failed(name, err)
 	}
 
-	if err := j.compare(ctx, name, s); err != nil {
+	if err := j.compare(ctx, archive.File(name), s.Bytes, s.SHA256); err != nil {
 		return "", s, j.failed(name, err)
 	}
 
@@ -113,21 +113,29 @@ func (j *Job) failed(name string, err error) error {
 func (j *Job) write(
 	ctx context.Context, name string, begun time.Time,
 ) (s archive.Summary, err error) {
+	err = j.piped(ctx, archive.File(name), func(to io.Writer) (err error) {
+		s, err = j.fill(ctx, to, begun)
+		return err
+	})
+	return s, err
+}
+
+// piped writes a file with what write writes.
+func (j *Job) piped(ctx context.Context, file string, write func(to io.Writer) error) error {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		var err error
-		s, err = j.fill(ctx, w, begun)
+		err := write(w)
 		_ = w.CloseWithError(err)
 		done <- err
 	}()
 
-	err = j.Depot.Create(ctx, archive.File(name), r)
+	err := j.Depot.Create(ctx, file, r)
 	_ = r.CloseWithError(err) // what is not read any more is not made any more
 	if cause := <-done; cause != nil && !errors.Is(cause, io.ErrClosedPipe) {
 		err = cause
 	}
-	return s, err
+	return err
 }
 
 func (j *Job) fill(ctx context.Context, to io.Writer, begun time.Time) (archive.Summary, error) {
@@ -149,9 +157,9 @@ func (j *Job) fill(ctx context.Context, to io.Writer, begun time.Time) (archive.
 	return s, err
 }
 
-// compare reads the backup's file, which must be what was written.
-func (j *Job) compare(ctx context.Context, name string, s archive.Summary) error {
-	f, err := j.Depot.Open(ctx, archive.File(name))
+// compare reads a file, which must be what was written, of so many bytes with the SHA-256.
+func (j *Job) compare(ctx context.Context, file string, bytes int64, sha string) error {
+	f, err := j.Depot.Open(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -163,18 +171,21 @@ func (j *Job) compare(ctx context.Context, name string, s archive.Summary) error
 		return fmt.Errorf("read it again: %w", err)
 	}
 
-	if got := hex.EncodeToString(sum.Sum(nil)); n != s.Bytes || got != s.SHA256 {
+	if got := hex.EncodeToString(sum.Sum(nil)); n != bytes || got != sha {
 		return fmt.Errorf("it is damaged: it has %d bytes with the SHA-256 %s, and was written with "+
-			"%d and %s", n, got, s.Bytes, s.SHA256)
+			"%d and %s", n, got, bytes, sha)
 	}
 	return nil
 }
 
-// Verify reads a backup, and compares it with its summary.
+// Verify reads a backup and the weights of its model, and compares them with their summaries.
 func (j *Job) Verify(ctx context.Context, name string) error {
 	s, err := j.summary(ctx, name)
 	if err == nil {
-		err = j.compare(ctx, name, s)
+		err = j.compare(ctx, archive.File(name), s.Bytes, s.SHA256)
+	}
+	if err == nil {
+		err = j.verifyWeights(ctx, name)
 	}
 	if err != nil {
 		return fmt.Errorf("backup %s: %w", name, err)
@@ -230,20 +241,26 @@ const maxSummary = 64 << 10
 var errDamaged = errors.New("it is damaged")
 
 func (j *Job) summary(ctx context.Context, name string) (s archive.Summary, err error) {
-	f, err := j.Depot.Open(ctx, archive.SummaryFile(name))
+	err = j.readSummary(ctx, archive.SummaryFile(name), &s)
+	return s, err
+}
+
+// readSummary reads a file with a summary.
+func (j *Job) readSummary(ctx context.Context, file string, into any) error {
+	f, err := j.Depot.Open(ctx, file)
 	if err != nil {
-		return s, err
+		return err
 	}
 	defer f.Close()
 
 	b, err := io.ReadAll(io.LimitReader(f, maxSummary))
 	if err != nil {
-		return s, fmt.Errorf("its summary: %w", err)
+		return fmt.Errorf("its summary: %w", err)
 	}
-	if err := json.Unmarshal(b, &s); err != nil {
-		return s, fmt.Errorf("its summary: %w: %w", errDamaged, err)
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("its summary: %w: %w", errDamaged, err)
 	}
-	return s, nil
+	return nil
 }
 
 // file is a file of the depot.
@@ -402,7 +419,7 @@ func (j *Job) prune(ctx context.Context) error {
 }
 
 // pruneOthers drops what no backup since the oldest one needs: erasures of before it, and states but
-// for the last one of before it. A backup that is damaged stays as long as one of before it, as
+// for the last one of before it, with the weights that only they need. A backup that is damaged stays as long as one of before it, as
 // somebody may want what is left of it, and while it is held. there are the backups that were whole,
 // and held those that are held.
 func (j *Job) pruneOthers(
@@ -417,7 +434,7 @@ func (j *Job) pruneOthers(
 		}
 	}
 
-	stateKept := false
+	stateKept, states := false, map[time.Time]bool{}
 	for _, f := range files {
 		before := f.at.Before(oldest)
 		drop := false
@@ -430,6 +447,7 @@ func (j *Job) pruneOthers(
 		case archive.Settings:
 			drop = before && stateKept
 			stateKept = stateKept || before
+			states[f.at] = !drop
 		case archive.Hold:
 			drop = !held[f.stem] || !there[f.stem] && !damaged[f.stem]
 		}
@@ -440,12 +458,16 @@ func (j *Job) pruneOthers(
 			return err
 		}
 	}
-	return nil
+	return j.pruneWeights(ctx, files, states)
 }
 
-// PutState keeps what the program that provisions knows of the stack.
+// PutState keeps what the program that provisions knows of the stack. The weights that are said to be
+// beside it have to be there.
 func (j *Job) PutState(ctx context.Context, s archive.State) error {
 	s.Time = j.Now().UTC().Truncate(time.Millisecond)
+	if err := j.needWeights(ctx, s); err != nil {
+		return err
+	}
 	return j.seal(ctx, archive.StateFile(s.Time), s)
 }
 
