@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -112,9 +114,9 @@ func newDrill(t *testing.T, c *checkout, stack, files string, site func() string
 	return &drill{c, stack, files, site, key, id.Recipient().String()}
 }
 
-// backups returns the setting, with the place.
+// backups returns the setting, with the place. A backup is made each minute, and none is dropped.
 func (d *drill) backups(place string) string {
-	return fmt.Sprintf("backup: {recipients: [%s], every: 24h, keep: {last: 20}, %s}", d.to, place)
+	return fmt.Sprintf("backup: {recipients: [%s], every: 1m, keep: {last: 1000}, %s}", d.to, place)
 }
 
 // conversation is one that was there, as the API gives it.
@@ -306,7 +308,8 @@ func (d *drill) run(t *testing.T, up func()) {
 
 	d.c.must(t, time.Minute, "bin/codexctl", "backup", "verify", d.stack)
 	d.c.must(t, time.Minute, "bin/codexctl", "backup", "verify", d.stack, first, "--identity", d.key)
-	d.unreadable(t, "What is the number", "handbook", "carol")
+	d.weights(t)
+	d.unreadable(t, "What is the number", "handbook", "carol", "weights of one's own")
 
 	// The service writes down who was erased before it ends with the stack.
 	d.c.must(t, time.Minute, "bin/codexctl", "user", "erase", "--stack", d.stack, "--yes", "bob")
@@ -331,11 +334,12 @@ func (d *drill) run(t *testing.T, up func()) {
 
 var deletedAgain = regexp.MustCompile(`done again since the backup: [1-9][0-9]* delete`)
 
-// again restores into the stack that runs: what was deleted since stays deleted, what came since is
-// gone, and the audit goes on.
+// again restores a backup of the schedule into the stack that runs, from a copy: what was deleted since
+// stays deleted, which the stack's own place knows, what came since is gone, and the audit goes on.
 func (d *drill) again(t *testing.T, ada *person, before []conversation, maybe map[string]bool) {
 	t.Helper()
-	name, _ := d.backup(t)
+	name := d.scheduled(t, time.Now())
+	folder := d.copied(t)
 	deleted := before[0]
 	_, err := ask(t.Context(), ada.client(), http.MethodDelete,
 		ada.site+"/api/conversations/"+deleted.id, nil)
@@ -346,7 +350,7 @@ func (d *drill) again(t *testing.T, ada *person, before []conversation, maybe ma
 	records := d.records(t)
 
 	// Acts of shortly before the backup are done again as well: clocks may differ.
-	if said := d.restore(t, name); !deletedAgain.MatchString(said) {
+	if said := d.restore(t, name, "--from", folder); !deletedAgain.MatchString(said) {
 		t.Error("the deletion was not done again")
 	}
 	ada = ada.at(t, d.site())
@@ -356,6 +360,92 @@ func (d *drill) again(t *testing.T, ada *person, before []conversation, maybe ma
 		t.Errorf("of %d records of the audit there are %d, or others", len(records), len(after))
 	}
 	d.c.must(t, time.Minute, "bin/codexctl", "audit", d.stack, "--verify")
+}
+
+// scheduled waits for a backup that was begun after the time, which nobody asks for, and returns its
+// name.
+func (d *drill) scheduled(t *testing.T, after time.Time) (name string) {
+	t.Helper()
+	await(t, "a backup of the schedule", func() bool {
+		files, err := os.ReadDir(d.files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files { // the summary is written last
+			if kind, stem, at := archive.Parse(f.Name()); kind == archive.Sum && at.After(after) {
+				name = stem
+			}
+		}
+		return name != ""
+	})
+	t.Logf("%s was made %s after it was waited for", name, time.Since(after).Round(time.Second))
+	d.c.must(t, time.Minute, "bin/codexctl", "backup", "verify", d.stack, name)
+	return name
+}
+
+// copied returns a copy of the backups' files.
+func (d *drill) copied(t *testing.T) string {
+	t.Helper()
+	files, err := os.ReadDir(d.files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	for _, f := range files {
+		if kind, _, _ := archive.Parse(f.Name()); kind == archive.Other { // it is being written
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(d.files, f.Name()))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, f.Name()), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
+}
+
+// weights gives the service weights, of several parts in a storage of S3, and reads them again. It
+// asks for them once.
+func (d *drill) weights(t *testing.T) {
+	t.Helper()
+	content := bytes.Repeat([]byte("weights of one's own. "), 2<<20)
+	sum := fmt.Sprintf("%x", sha256.Sum256(content))
+	folder := t.TempDir()
+	given, got := filepath.Join(folder, "given"), filepath.Join(folder, "got")
+	if err := os.WriteFile(given, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inside := "bin/codexctl exec -i -s " + d.stack + " " + stacks.Backup + " -- /" + stacks.Backup + " "
+	for _, want := range []string{sum + "\n", ""} {
+		said := d.c.must(t, time.Minute, "bash", "-c", inside+"missing "+sum+" < /dev/null")
+		if said != want {
+			t.Errorf("missing are %q, want %q", said, want)
+		}
+		if said != "" {
+			d.c.must(t, 5*time.Minute, "bash", "-c", inside+"weights "+sum+" < "+given)
+		}
+	}
+
+	d.c.must(t, 5*time.Minute, "bash", "-c",
+		inside+"fetch "+archive.WeightsFile(sum)+" < /dev/null > "+got)
+	f, err := os.Open(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ids, err := os.ReadFile(d.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := age.ParseIdentities(bytes.NewReader(ids))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := archive.OpenWeights(io.Discard, id, sum, f); err != nil {
+		t.Error(err)
+	}
 }
 
 // records returns the audit's records.
