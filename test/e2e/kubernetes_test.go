@@ -76,6 +76,7 @@ func TestKubernetes(t *testing.T) {
 	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
 	t.Run("maintenance", func(t *testing.T) { showsNotice(t, c, stack) })
 	t.Run("a command of its own", func(t *testing.T) { runsOnce(t, c, stack) })
+	t.Run("the audit has the commands", func(t *testing.T) { commandsAudited(t, c, stack) })
 	t.Run("preview is clean", func(t *testing.T) {
 		noChanges(t, c, stack)
 		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")

@@ -10,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // runsOnce runs commands like the stack's Redis, by `codexctl run`: output, input and exit code are
@@ -76,5 +79,38 @@ func runsOnce(t *testing.T, c *checkout, stack string) {
 			return
 		}
 		time.Sleep(time.Second)
+	}
+}
+
+// commandsAudited wants that the audit has what looksInside and runsOnce did, each command as it was
+// about to be run and as it ended.
+func commandsAudited(t *testing.T, c *checkout, stack string) {
+	t.Helper()
+	begun, ended := map[string]bool{}, map[string]bool{}
+	lines := c.must(t, time.Minute, "bin/codexctl", "audit", stack, "--json")
+	for line := range strings.Lines(lines) {
+		r, err := auditlog.Parse(strings.TrimSpace(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Action != auditlog.Command || r.By == "" {
+			continue
+		}
+
+		what := r.Detail["service"] + " " + r.Detail["program"]
+		switch r.Outcome {
+		case auditlog.Intent:
+			begun[r.ID+" "+what] = true
+		case auditlog.Failed:
+			if begun[r.ID+" "+what] {
+				ended[what+" "+r.Detail["code"]] = true
+			}
+		}
+	}
+
+	for _, want := range []string{stacks.Redis + " sh 7", "run-" + stacks.Redis + " sh 7"} {
+		if !ended[want] {
+			t.Errorf("the audit lacks %q: of commands that failed it has %v\n%s", want, ended, lines)
+		}
 	}
 }

@@ -81,7 +81,9 @@ func TestSignIn(t *testing.T) {
 		})
 	})
 	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
+	t.Run("a command of its own", func(t *testing.T) { runsOnce(t, c, stack) })
 	t.Run("the audit has it", func(t *testing.T) { audited(t, c, stack) })
+	t.Run("the audit has the commands", func(t *testing.T) { commandsAudited(t, c, stack) })
 	t.Run("the history has the up", func(t *testing.T) { history(t, c, stack) })
 	t.Run("who signs out everywhere is out", func(t *testing.T) {
 		other := bob.at(t, site)
