@@ -29,7 +29,7 @@ func TestKubernetesHealthcare(t *testing.T) {
 	made.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
 	made.must(t, time.Minute, "bin/codexctl", "certificates", "new", stack)
 
-	made.refused(t, stack, 2*lookTime,
+	made.refused(t, stack, lookTime,
 		append(missingModel(stack), "Nothing was made or changed.")...)
 
 	c := newHome(t, "KUBECONFIG="+kubeconfig)
