@@ -198,8 +198,9 @@ func (a *App) putModel(
 	}
 	defer p.Close()
 
+	objects := sync.OnceValues(func() (ollamaObjects, error) { return renderOllama(t, stack) })
 	if k, ok := p.(*onCluster); ok { // where there is a place for the lock only with the namespace
-		if err := a.prepareCluster(ctx, t, k, stack); err != nil {
+		if err := a.prepareCluster(ctx, t, k, stack, objects); err != nil {
 			return err
 		}
 	}
@@ -238,7 +239,7 @@ func (a *App) putModel(
 	case *onEngine:
 		err = a.ollamasOnEngine(ctx, t, p.Engine, stack, put)
 	case *onCluster:
-		err = a.ollamasOnCluster(ctx, t, p, stack, name, put)
+		err = a.ollamasOnCluster(ctx, t, p, stack, objects, name, put)
 	}
 
 	switch {

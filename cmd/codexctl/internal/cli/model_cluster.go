@@ -15,10 +15,17 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
+// ollamaObjects are what of a stack models are put into where no Ollama runs.
+type ollamaObjects struct {
+	namespace *corev1.Namespace
+	set       *appsv1.StatefulSet
+}
+
 // prepareCluster checks whether models can be put into the volumes of the stack. Where no Ollama
 // runs it makes the namespace, as the stack would, which then takes it over.
 func (a *App) prepareCluster(
 	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
+	objects func() (ollamaObjects, error),
 ) error {
 	if sharesModels(stack) {
 		return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the "+
@@ -47,49 +54,48 @@ func (a *App) prepareCluster(
 		}
 	}
 
-	ns, _, err := ollamaObjects(t, stack)
+	of, err := objects()
 	if err != nil {
 		return err
 	}
-	return k.MakeNamespace(ctx, ns)
+	return k.MakeNamespace(ctx, of.namespace)
 }
 
-// ollamaObjects returns the namespace of the stack, and the StatefulSet of its Ollama.
-func ollamaObjects(
-	t target, stack stacks.Stack,
-) (ns *corev1.Namespace, set *appsv1.StatefulSet, err error) {
+// renderOllama renders the stack, and returns what of it models are put into.
+func renderOllama(t target, stack stacks.Stack) (of ollamaObjects, err error) {
 	plain, secret := t.file.Config.Own()
 	settings, _, err := program.LoadOffline(t.project.Root, t.file.Name, plain, secret)
 	if err != nil {
-		return nil, nil, err
+		return of, err
 	}
 	r, err := program.Render(settings, stack, t.project.Root)
 	if err != nil {
-		return nil, nil, err
+		return of, err
 	}
 
 	for _, o := range r.Kubernetes.Objects {
 		switch x := o.API.(type) {
 		case *corev1.Namespace:
-			ns = x
+			of.namespace = x
 		case *appsv1.StatefulSet:
 			if x.Name == stacks.Ollama {
-				set = x
+				of.set = x
 			}
 		}
 	}
-	if set == nil {
-		return nil, nil, fmt.Errorf("%s of stack %s has no volume to put a model into", stacks.Ollama,
+	if of.set == nil {
+		return of, fmt.Errorf("%s of stack %s has no volume to put a model into", stacks.Ollama,
 			t.file.Name)
 	}
-	return ns, set, nil
+	return of, nil
 }
 
 // ollamasOnCluster calls put, which puts the model there, with a way to each pod of Ollama. Before
 // the first up there is none, and one for each volume, that a network policy closes, runs as the
 // stack's would for the time that put takes.
 func (a *App) ollamasOnCluster(
-	ctx context.Context, t target, k *onCluster, stack stacks.Stack, model string,
+	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
+	objects func() (ollamaObjects, error), model string,
 	put func(at string, dial dialer) error,
 ) error {
 	list, err := k.Replicas(ctx, stacks.Ollama)
@@ -117,7 +123,7 @@ func (a *App) ollamasOnCluster(
 			"starts it, or says why it cannot", t.file.Name, t.name)
 	}
 
-	_, set, err := ollamaObjects(t, stack)
+	of, err := objects()
 	if err != nil {
 		return err
 	}
@@ -128,13 +134,13 @@ func (a *App) ollamasOnCluster(
 	a.say("%s is not up: an Ollama that a network policy closes fills each of its "+
 		"volumes", t.file.Name)
 	return k.Fill(ctx, cluster.Filling{
-		Set:   set,
+		Set:   of.set,
 		Args:  []string{"/bin/ollama", "serve"},
 		Limit: longestImport,
 		Model: model,
 	}, func(pods []running.Replica) error {
 		for i, pod := range pods {
-			at := fmt.Sprintf("%s-%d", set.Name, i) // the replica that will have it
+			at := fmt.Sprintf("%s-%d", of.set.Name, i) // the replica that will have it
 			err := a.withPod(k, stack, pod, func(dial dialer) error { return put(at, dial) })
 			if err != nil {
 				return onceMore(err)
