@@ -10,7 +10,7 @@ TESTS   ?= $(PKG)
 # The revision that ci-preview compares with; where the branch left the default one unless set.
 BASE    ?=
 # The tests that provision, one after the other, on this machine's engine and on a cluster.
-DOCKER_TESTS  ?= ^(TestRealEngine|TestNoWayOut|TestDev|TestProd|TestOtherPlatform|TestSignIn|TestHealthcare|TestRotation|TestRelease|TestRollback|TestBackupDrill|TestBundle|TestKnowledge|TestWithoutProvider|TestExportedCompose|TestLoad|TestNewDomain|TestLegal)$$
+DOCKER_TESTS  ?= ^(TestRealEngine|TestNoWayOut|TestDev|TestProd|TestOtherPlatform|TestImages|TestSignIn|TestHealthcare|TestRotation|TestRelease|TestRollback|TestBackupDrill|TestBundle|TestKnowledge|TestWithoutProvider|TestExportedCompose|TestLoad|TestNewDomain|TestLegal)$$
 CLUSTER_TESTS ?= ^(TestManifestsApply|TestRealCluster|TestKubernetes.*)$$
 END_TO_END     = CODEXCONTINUE_E2E=1 $(GO) test -count=1 -p 1 -v -timeout 60m $(ARGS)
 GO      ?= go

@@ -25,9 +25,8 @@ import (
 func (c *checkout) pulls(t *testing.T, stack, name, weights string) {
 	t.Helper()
 	cache := t.TempDir()
-	d := *c
-	d.env = append(slices.Clone(c.env), "XDG_CACHE_HOME="+cache)
-	d.env = append(d.env, modelRegistry(t, weights)...)
+	d := c.with("XDG_CACHE_HOME=" + cache)
+	d = d.with(inPlaceOf(t, "registry.ollama.ai", serveModel(t, weights))...)
 	d.must(t, 10*time.Minute, "bin/codexctl", "model", "pull", stack, name)
 
 	left, err := filepath.Glob(filepath.Join(cache, "codexcontinue", "models", "*"))
@@ -36,27 +35,33 @@ func (c *checkout) pulls(t *testing.T, stack, name, weights string) {
 	}
 }
 
-// modelRegistry serves a model of the weights by whatever name, as Ollama's registry does, and
-// returns the environment of a program for which it is that: a proxy leads there, and nowhere else.
-func modelRegistry(t *testing.T, weights string) (environment []string) {
+// with returns the checkout with more environment.
+func (c *checkout) with(environment ...string) *checkout {
+	d := *c
+	d.env = append(slices.Clone(c.env), environment...)
+	return &d
+}
+
+// inPlaceOf serves the host by HTTPS, and returns the environment of a program for which it is that:
+// a proxy leads there, and nowhere else.
+func inPlaceOf(t *testing.T, host string, h http.Handler) (environment []string) {
 	t.Helper()
-	const host = "registry.ollama.ai"
-	registry := httptest.NewUnstartedServer(serveModel(t, weights))
+	server := httptest.NewUnstartedServer(h)
 	cert, key := peers.Certificate(t, host)
 	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 	if err != nil {
 		t.Fatal(err)
 	}
-	registry.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	registry.StartTLS()
-	t.Cleanup(registry.Close)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
 
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect || r.Host != host+":443" {
 			http.Error(w, "this leads to "+host+" alone", http.StatusForbidden)
 			return
 		}
-		to, err := net.Dial("tcp", registry.Listener.Addr().String())
+		to, err := net.Dial("tcp", server.Listener.Addr().String())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
@@ -76,7 +81,7 @@ func modelRegistry(t *testing.T, weights string) (environment []string) {
 	}))
 	t.Cleanup(proxy.Close)
 
-	trusted := filepath.Join(t.TempDir(), "registry.pem")
+	trusted := filepath.Join(t.TempDir(), "trusted.pem")
 	if err := os.WriteFile(trusted, []byte(cert), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -125,6 +125,9 @@ func (l *loaded) rollsBack(url func() string, crash bool) {
 
 	time.Sleep(l.long + 2*time.Second) // until the answers have ended that were open
 	l.ended(500, 2*l.answers)
+	if crash {
+		l.prunes()
+	}
 }
 
 // rollsBackFromCrash ends the rollback with a frontend that does not start, so that it fails, and goes

@@ -13,47 +13,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
-
-// pushImage pushes a new image for linux/amd64 and returns its digest.
-func pushImage(t *testing.T, ref string) string {
-	t.Helper()
-	img, err := random.Image(256, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	r, err := name.ParseReference(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(r, img); err != nil {
-		t.Fatal(err)
-	}
-
-	d, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d.String()
-}
 
 // TestLockFile fills a lock file from a registry, is told when a tag moves and when there is a newer
 // one, and leaves the file as it is if one image cannot be asked for.
@@ -62,7 +26,7 @@ func TestLockFile(t *testing.T) {
 	refs := []string{at + "/caddy:2.11.9", at + "/redis:8.2.1-bookworm"}
 	want := map[string]string{}
 	for _, ref := range refs {
-		want[ref] = pushImage(t, ref)
+		want[ref] = peers.PushImage(t, ref, "amd64")
 	}
 
 	none := func(string) string { return "" }
@@ -107,8 +71,8 @@ func TestLockFile(t *testing.T) {
 		t.Errorf("right after an update:\n%s", table)
 	}
 
-	moved := pushImage(t, refs[0])
-	pushImage(t, at+"/redis:8.4.0-bookworm")
+	moved := peers.PushImage(t, refs[0], "amd64")
+	peers.PushImage(t, at+"/redis:8.4.0-bookworm", "amd64")
 	table, found := outdated()
 	if !found || !strings.Contains(table, abbreviated(moved)) ||
 		!strings.Contains(table, "8.4.0-bookworm") {
@@ -205,7 +169,7 @@ func TestLockByEngine(t *testing.T) {
 // TestOutdatedBesides shows what is known of the others where one registry does not answer.
 func TestOutdatedBesides(t *testing.T) {
 	at := peers.Registry(t)
-	digest := pushImage(t, at+"/redis:8.2.1")
+	digest := peers.PushImage(t, at+"/redis:8.2.1", "amd64")
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	silent := strings.TrimPrefix(gone.URL, "http://") + "/caddy:2.11.9"
