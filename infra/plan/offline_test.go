@@ -3,15 +3,21 @@ package plan_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/secret"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 func repository(t testing.TB) string {
@@ -111,6 +117,48 @@ func TestNoOwnProcessor(t *testing.T) {
 		} else if string(out) != first {
 			t.Errorf("the program is made of other files on %s", processor)
 		}
+	}
+}
+
+// TestOtherProcessor compares the plans of the shipped stacks with those of the program that is built
+// for another processor, of which this machine runs programs as well. Where Go's cache has none of
+// that processor's packages they take minutes to compile.
+func TestOtherProcessor(t *testing.T) {
+	peers.EndToEnd(t)
+	other := map[string]string{"amd64": "386", "arm64": "arm"}[runtime.GOARCH]
+	if runtime.GOOS != "linux" || other == "" {
+		t.Skip("only Linux on amd64 or arm64 runs programs for another processor")
+	}
+
+	program := filepath.Join(t.TempDir(), "planner")
+	// Without optimizing it compiles in two thirds of the time.
+	build := exec.Command("go", "build", "-buildvcs=false", "-gcflags=all=-N -l -dwarf=false",
+		"-ldflags=-s -w", "-o", program, "./infra/plan/planner")
+	build.Dir = repository(t)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+other)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	const key = "0123456789abcdef"
+	run := exec.Command(program, repository(t))
+	run.Stdin = strings.NewReader(key)
+	var there, said bytes.Buffer
+	run.Stdout, run.Stderr = &there, &said
+	err := run.Run()
+	if errors.Is(err, syscall.ENOEXEC) {
+		t.Skipf("this machine does not run programs for %s", other)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+
+	var here bytes.Buffer
+	if err := plan.Print(t.Context(), &here, repository(t), []byte(key)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(here.String(), there.String()); diff != "" {
+		t.Errorf("the plans of %s (-) and %s (+) differ:\n%s", runtime.GOARCH, other, diff)
 	}
 }
 
