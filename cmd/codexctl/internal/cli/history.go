@@ -31,7 +31,7 @@ func (a *App) historyCommand() *cobra.Command {
 the images and the SHA-256 of the settings file. A plain pulumi leaves these out.
 The result is "succeeded" where all was made, is healthy and has its model; "not
 healthy" and "model not ready" where all was made and that came to nothing, and
-"model not awaited" where nobody waited for the model (--no-wait, Ctrl-C).`,
+"model not awaited" where nobody waited for the model (--no-wait, Ctrl-C) or could.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			if last < 0 {

@@ -178,30 +178,24 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	defer way.Close()
 
 	var model *status.Status
-	if !o.noWait && way.url != "" {
-		m, problems, err := a.awaitModel(ctx, p, stack, way, o.waitTimeout)
-		if len(problems) > 0 {
-			a.note(ctx, s, made, deploy.Unhealthy)
-			return a.offerRollback(ctx, s, t.name, a.notUp(ctx, p, stack, t.name, problems))
-		}
-
+	if !o.noWait {
+		m, cameOf, problems, err := a.awaitModel(ctx, p, stack, way, o.waitTimeout)
 		_, failed := errors.AsType[*modelwait.FailedError](err)
-		_, late := errors.AsType[*modelwait.TimeoutError](err)
 		switch {
+		case len(problems) > 0:
+			a.note(ctx, s, made, cameOf)
+			return a.offerRollback(ctx, s, t.name, a.notUp(ctx, p, stack, t.name, problems))
 		case failed && rolledBack && a.serveEarlier(ctx, t) == nil:
 			// What the Modelfile makes may fail where an earlier version is to serve.
 		case err != nil:
-			cameOf := deploy.ModelNotReady
-			if late || ctx.Err() != nil { // it may be ready yet
-				cameOf = deploy.NotAwaited
-			}
 			a.note(ctx, s, made, cameOf)
 			return a.offerRollback(ctx, s, t.name, a.explainModel(ctx, p, stack, t.name, err))
+		case cameOf != deploy.Succeeded:
+			a.note(ctx, s, made, cameOf)
 		default:
-			model = &m
+			model = m
 		}
-	}
-	if !o.noWait {
+
 		if err := a.serveEarlier(ctx, t); err != nil {
 			a.note(ctx, s, made, deploy.ModelNotReady)
 			return err
@@ -296,11 +290,18 @@ func (a *App) update(
 	return result, problems, err
 }
 
-// awaitModel waits until the model can be used. It gives up, with problems, when the service that
-// makes it cannot come up.
+// awaitModel waits until the model can be used, and returns what came of the up, as the history has it.
+// It gives up, with problems, when the service that makes it cannot come up. Where this process has no
+// way to the edge it sees no model, and says so.
 func (a *App) awaitModel(
 	ctx context.Context, p platform, stack stacks.Stack, way edge, timeout time.Duration,
-) (model status.Status, problems []failure.Problem, err error) {
+) (model *status.Status, cameOf string, problems []failure.Problem, err error) {
+	if way.url == "" {
+		a.say("nobody waits for the model: this machine has no way to the edge, which says how it is")
+		return nil, deploy.NotAwaited, nil, nil
+	}
+
+	var last status.Status
 	note := func(context.Context, running.Note) {} // the model's progress is shown
 	problems, err = runWatched(ctx, p, stack, note,
 		func(ctx context.Context, seen watch) (err error) {
@@ -316,11 +317,20 @@ func (a *App) awaitModel(
 				Now:     a.now,
 			}
 
-			model, err = w.Wait(ctx, way.url)
+			last, err = w.Wait(ctx, way.url)
 			return err
 		})
 
-	return model, problems, err
+	_, late := errors.AsType[*modelwait.TimeoutError](err)
+	switch {
+	case len(problems) > 0:
+		return nil, deploy.Unhealthy, problems, err
+	case err == nil:
+		return &last, deploy.Succeeded, nil, nil
+	case late || ctx.Err() != nil: // it may be ready yet
+		return nil, deploy.NotAwaited, nil, err
+	}
+	return nil, deploy.ModelNotReady, nil, err
 }
 
 // changes summarizes an update in a few words.

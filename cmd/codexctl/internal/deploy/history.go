@@ -62,7 +62,8 @@ const (
 	Unhealthy     = "not healthy"
 	ModelNotReady = "model not ready"
 
-	// NotAwaited says that all was made, and that nobody waited for the model until it was ready.
+	// NotAwaited says that all was made, and that nobody waited for the model until it was ready, or
+	// could see it.
 	NotAwaited = "model not awaited"
 )
 
