@@ -226,6 +226,10 @@ func hasSecret(v any) bool {
 // PutSecret returns the value of codexcontinue:services with the secret of a service, whose full
 // key in Config.Secret it is, put back.
 func PutSecret(services, key, value string) (string, error) {
+	return putSecret(services, key, value)
+}
+
+func putSecret(services, key string, value any) (string, error) {
 	service, name, ok := stacks.CutServiceSecret(strings.TrimPrefix(key, stacks.Project+":"))
 	if !ok {
 		return "", fmt.Errorf("%s: is no secret of a service", key)
@@ -250,6 +254,49 @@ func PutSecret(services, key, value string) (string, error) {
 	secrets[name] = value
 	text, err := json.Marshal(all)
 	return string(text), err
+}
+
+// Services returns the value of codexcontinue:services as the stack's file has it: with the
+// ciphertexts of the secrets in it.
+func (c Config) Services() (string, error) {
+	value := c.Plain[servicesKey]
+	for _, key := range slices.Sorted(maps.Keys(c.Secret)) {
+		if !strings.HasPrefix(key, servicesKey+".") {
+			continue
+		}
+
+		var err error
+		value, err = putSecret(value, key, map[string]any{"secure": c.Secret[key]})
+		if err != nil {
+			return "", err
+		}
+	}
+
+	return value, nil
+}
+
+// CutOpened returns the value of codexcontinue:services, in which the secrets are opened, without
+// them, and their full keys as of Config.Secret. No error shows what it holds.
+func CutOpened(services string) (rest string, secret []string, err error) {
+	var all any
+	if err := json.Unmarshal([]byte(services), &all); err != nil {
+		return "", nil, fmt.Errorf("%s: is no JSON", servicesKey)
+	}
+
+	of, _ := all.(map[string]any)
+	for _, service := range slices.Sorted(maps.Keys(of)) {
+		values := secretsOf(all, service)
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			// What is in no config, but in a cluster, is an object that says where.
+			if _, elsewhere := values[name].(map[string]any); !elsewhere {
+				secret = append(secret, qualified(stacks.ServiceSecretKey(service, name)))
+				delete(values, name)
+			}
+		}
+	}
+
+	text, err := json.Marshal(all)
+	return string(text), secret, err
 }
 
 // isCiphertext reports whether the object is what stands in the place of a secret.

@@ -104,6 +104,39 @@ func TestReadServiceSecrets(t *testing.T) {
 	}
 }
 
+// TestServicesOpened takes the opened values of secrets out of the settings of services, and no place
+// of one in a cluster. An error shows nothing of what it could not read.
+func TestServicesOpened(t *testing.T) {
+	rest, secret, err := program.CutOpened(`{"ml":{"cpu":"2"},"backend":{"replicas":3,"secrets":` +
+		`{"API_KEY":"hunter2","PIN":4711,"TOKEN":{"secret":"a","key":"b"}}}}`)
+	const want = `{"backend":{"replicas":3,"secrets":{"TOKEN":{"key":"b","secret":"a"}}},` +
+		`"ml":{"cpu":"2"}}`
+	keys := []string{
+		"codexcontinue:services.backend.secrets.API_KEY", "codexcontinue:services.backend.secrets.PIN",
+	}
+	if err != nil || rest != want || !slices.Equal(secret, keys) {
+		t.Errorf("%s, %q, %v", rest, secret, err)
+	}
+
+	_, _, err = program.CutOpened("hunter2")
+	if err == nil || strings.Contains(err.Error(), "hunter") {
+		t.Error(err)
+	}
+
+	// With ciphertexts they are as in the file.
+	root := project(t, "  codexcontinue:services:\n    backend:\n      cpu: 500m\n      secrets:\n"+
+		"        API_KEY: {secure: abc}\n        TOKEN: {secret: a, key: b}\n")
+	config, err := program.ReadConfig(root, "dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const file = `{"backend":{"cpu":"500m","secrets":{"API_KEY":{"secure":"abc"},` +
+		`"TOKEN":{"key":"b","secret":"a"}}}}`
+	if got, err := config.Services(); err != nil || got != file {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
 // TestSecretElsewhere refuses a secret among the settings of a service that are none.
 func TestSecretElsewhere(t *testing.T) {
 	_, err := record(project(t, "  codexcontinue:services:\n    backend:\n      cpu: {secure: x}\n"),

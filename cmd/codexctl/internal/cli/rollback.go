@@ -38,9 +38,9 @@ func (a *App) rollbackCommand() *cobra.Command {
 		Short: "Go back to an earlier release: its images, settings and model",
 		Long: `Makes the stack what it was at the number N of "history", by default at the last up
 that succeeded and differs. It shows what that changes, asks, writes it into the
-settings file, and runs "up". Secrets, settings with secrets in them, the edge if it had
-another certificate, and backups stay as they are. So it stays until --end: then images
-and model are again what the sources make, and the settings as they stand.
+settings file, and runs "up". Secrets, the edge if it had another certificate, and
+backups stay as they are. So it stays until --end: then images and model are again what
+the sources make, and the settings as they stand.
 
 It changes nothing where a release since has written data that the earlier one cannot
 read, or where an image or a version of the model is gone. An image is made again from
@@ -192,6 +192,9 @@ func (a *App) asEarlier(
 			strings.Join(n, ", "))
 	}
 
+	if to, err = s.WithServices(ctx, list, to); err != nil {
+		return target{}, a.explainError(err, t.name)
+	}
 	defaults, err := program.ReadConfigFrom(t.project.Root, t.file.Name, os.DevNull)
 	if err != nil {
 		return target{}, err
@@ -278,7 +281,15 @@ func (a *App) edited(
 	if err := os.WriteFile(t.from, b, 0o600); err != nil {
 		return target{}, err
 	}
-	if err := s.Edit(ctx, t.from, e.set, e.remove); err != nil {
+
+	set := maps.Clone(e.set)
+	if _, ok := set[deploy.Services]; ok {
+		set[deploy.Services], err = program.Config{Plain: set, Secret: t.file.Config.Secret}.Services()
+		if err != nil {
+			return target{}, err
+		}
+	}
+	if err := s.Edit(ctx, t.from, set, e.remove); err != nil {
 		return target{}, a.explainError(err, t.name)
 	}
 
@@ -422,26 +433,49 @@ func (a *App) showRollback(
 	return nil
 }
 
-// printSettings prints the settings that differ.
+// printSettings prints the settings that differ, one by one also where they are of one key.
 func (a *App) printSettings(now, then program.Config) {
-	keys := slices.Concat(slices.Collect(maps.Keys(now.Plain)), slices.Collect(maps.Keys(then.Plain)))
+	have, was := leaves(now), leaves(then)
+	keys := slices.Concat(slices.Collect(maps.Keys(have)), slices.Collect(maps.Keys(was)))
 	slices.Sort(keys)
 	for _, key := range slices.Compact(keys) {
-		have, was := now.Plain[key], then.Plain[key]
-		if sameValue(have, was) {
-			continue
+		if have[key] != was[key] {
+			a.out.Printf("  setting %s: %s, now %s", key, console.Plain(cmp.Or(was[key], "not set")),
+				console.Plain(cmp.Or(have[key], "not set")))
 		}
-		if key == rollbackKey { // printRelease says it better
-			continue
-		}
-		a.out.Printf("  setting %s: %s, now %s", key, console.Plain(cmp.Or(was, "not set")),
-			console.Plain(cmp.Or(have, "not set")))
 	}
 
 	if len(now.Secret) > 0 {
 		a.out.Printf("  secrets stay as they are: %s",
 			strings.Join(slices.Sorted(maps.Keys(now.Secret)), ", "))
 	}
+}
+
+// leaves returns the values of the config that are no objects, by their paths. That of rollbackKey is
+// left out: printRelease says it better.
+func leaves(c program.Config) map[string]string {
+	out := map[string]string{}
+	var add func(path, text string)
+	add = func(path, text string) {
+		var object map[string]json.RawMessage
+		if json.Unmarshal([]byte(text), &object) != nil || object == nil {
+			if s := ""; json.Unmarshal([]byte(text), &s) == nil {
+				text = s
+			}
+			out[path] = text
+			return
+		}
+		for key, value := range object {
+			add(path+"."+key, string(value))
+		}
+	}
+
+	for key, value := range c.Plain {
+		if key != rollbackKey {
+			add(key, value)
+		}
+	}
+	return out
 }
 
 // replaceSettings puts what is in the file in the place of the stack's settings, as a whole, unless

@@ -160,9 +160,8 @@ type edits struct {
 }
 
 // editsBack returns what makes the settings those of the earlier release. Secrets stay as they are,
-// and so do settings that have secrets in them, an edge with another certificate, whose key is a
-// secret, whatever is no setting of the project, and backups: they are to be there when a release
-// was bad.
+// and so do an edge with another certificate, whose key is a secret, whatever is no setting of the
+// project, and backups: they are to be there when a release was bad.
 func editsBack(now, defaults program.Config, to deploy.Update) edits {
 	e := edits{set: map[string]string{}, stays: map[string]string{}}
 	keys := slices.Concat(slices.Collect(maps.Keys(now.Plain)), slices.Collect(maps.Keys(to.Config)))
@@ -171,10 +170,11 @@ func editsBack(now, defaults program.Config, to deploy.Update) edits {
 		if !strings.HasPrefix(key, stacks.Project+":") || key == rollbackKey {
 			continue
 		}
-		if hasSecrets(now, key) || slices.Contains(to.Secrets, key) {
-			if _, plain := now.Plain[key]; plain { // but for what is in it
-				e.stays[key] = "it has secrets in it, or had"
-			}
+		if _, secret := now.Secret[key]; secret {
+			continue
+		}
+		if slices.Contains(to.Secrets, key) {
+			e.stays[key] = "what it was is encrypted, and today's passphrase or key does not open it"
 			continue
 		}
 
@@ -185,12 +185,19 @@ func editsBack(now, defaults program.Config, to deploy.Update) edits {
 		}
 
 		have, set := now.Plain[key]
+		if key == deploy.Services {
+			have, want = withoutEmpty(have), servicesBack(have, want, secretsInside(now, to))
+			ok, set = ok || want != "{}", set || have != "{}"
+		}
+
 		switch {
 		case ok == set && sameValue(want, have):
 		case key == backupKey:
 			e.stays[key] = "a rollback neither ends backups nor moves them"
 		case key == edgeKey && certificate(want) != certificate(have):
 			e.stays[key] = "its certificate is another, and " + tlsKey + ", the key, stays"
+		case key == deploy.Services && len(secretsInside(now, deploy.Update{})) > 0: // it has them
+			e.set[key] = want
 		case !ok || declared && sameValue(want, byDefault):
 			e.remove = append(e.remove, key)
 		default:
@@ -209,14 +216,73 @@ func certificate(edge string) string {
 	return v.TLS.Certificate
 }
 
-// hasSecrets reports whether the value of the key is a secret, or has secrets of services in it.
-func hasSecrets(c program.Config, key string) bool {
-	for k := range c.Secret {
-		if k == key || strings.HasPrefix(k, key+".") {
-			return true
+// secretsInside returns the full keys of the secrets that services have now or had then.
+func secretsInside(now program.Config, to deploy.Update) (keys []string) {
+	for _, key := range slices.Concat(slices.Collect(maps.Keys(now.Secret)), to.Secrets) {
+		if strings.HasPrefix(key, deploy.Services+".") {
+			keys = append(keys, key)
 		}
 	}
-	return false
+	return keys
+}
+
+// servicesBack returns the settings of services that they had then, both without the values of
+// secrets. What is a secret at one of the keys, or was then, stays as it is now: it is there as a
+// secret, or it is the place of one in a cluster, or there is none.
+func servicesBack(now, then string, secrets []string) string {
+	have, want := services(now), services(then)
+	for _, key := range secrets {
+		service, name, _ := stacks.CutServiceSecret(strings.TrimPrefix(key, stacks.Project+":"))
+		if in, ok := want[service]["secrets"].(map[string]any); ok {
+			delete(in, name)
+		}
+
+		in, _ := have[service]["secrets"].(map[string]any)
+		place, ok := in[name]
+		if !ok {
+			continue
+		}
+		if want[service] == nil {
+			want[service] = map[string]any{}
+		}
+		if _, ok := want[service]["secrets"].(map[string]any); !ok {
+			want[service]["secrets"] = map[string]any{}
+		}
+		want[service]["secrets"].(map[string]any)[name] = place
+	}
+
+	return want.text()
+}
+
+// withoutEmpty returns the settings of services without what only held secrets.
+func withoutEmpty(text string) string { return services(text).text() }
+
+// serviceValues are the settings of services, by service and key.
+type serviceValues map[string]map[string]any
+
+// services reads the settings of services. Of those that are none the next load says what is wrong.
+func services(text string) serviceValues {
+	v := serviceValues{}
+	if json.Unmarshal([]byte(text), &v) != nil || v == nil {
+		return serviceValues{}
+	}
+	return v
+}
+
+// text returns the settings as JSON, without what is empty.
+func (v serviceValues) text() string {
+	for _, of := range v {
+		if in, ok := of["secrets"].(map[string]any); ok && len(in) == 0 {
+			delete(of, "secrets")
+		}
+	}
+	maps.DeleteFunc(v, func(_ string, of map[string]any) bool { return len(of) == 0 })
+
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // it was JSON
+	}
+	return string(b)
 }
 
 // without returns the edits but for that of the key.

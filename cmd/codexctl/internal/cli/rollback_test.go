@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -231,7 +232,9 @@ func TestEditsBack(t *testing.T) {
 	want := edits{
 		set:    map[string]string{key("model"): `{"base":"tiny"}`, key("logLevel"): "warn"},
 		remove: []string{key("debug"), key("services")},
-		stays:  map[string]string{key("limits"): "it has secrets in it, or had"},
+		stays: map[string]string{
+			key("limits"): "what it was is encrypted, and today's passphrase or key does not open it",
+		},
 	}
 	if d := cmp.Diff(want, e, cmp.AllowUnexported(edits{})); d != "" {
 		t.Error(d)
@@ -253,46 +256,116 @@ func TestEditsBack(t *testing.T) {
 	}
 }
 
-// TestEditsStay leaves the settings of services alone where secrets are in them, and backups.
+// TestEditsStay leaves backups alone, and the settings of services where what they were cannot be
+// read.
 func TestEditsStay(t *testing.T) {
 	key := func(k string) string { return stacks.Project + ":" + k }
 	defaults := program.Config{Plain: map[string]string{
 		key("services"): "{}", key("backup"): "{}", key("logLevel"): "",
 	}}
-	now := program.Config{
-		Plain: map[string]string{
-			key("services"): `{"backend":{"cpu":"2","secrets":{}}}`,
-			key("backup"):   `{"directory":"/srv/backups"}`,
-			key("logLevel"): "warn",
-		},
-		Secret: map[string]string{key("services.backend.secrets.API_KEY"): "x"},
-	}
+	now := program.Config{Plain: map[string]string{
+		key("services"): `{"backend":{"cpu":"2"}}`,
+		key("backup"):   `{"directory":"/srv/backups"}`,
+		key("logLevel"): "warn",
+	}}
 
 	for name, to := range map[string]deploy.Update{
-		"before them": {Config: map[string]string{}},
-		"with others": {Config: map[string]string{
-			key("services"): `{"backend":{"cpu":"1"}}`,
-			key("backup"):   `{"directory":"/mnt/backups"}`,
-		}},
-		"with other secrets": {Secrets: []string{key("services")}},
+		"none": {Secrets: []string{key("services")}},
+		"others": {
+			Secrets: []string{key("services")},
+			Config:  map[string]string{key("backup"): `{"directory":"/mnt/backups"}`},
+		},
 	} {
 		e := editsBack(now, defaults, to)
-		if len(e.set) != 0 || len(e.remove) != 1 || e.remove[0] != key("logLevel") {
+		if len(e.set) != 0 || !slices.Equal(e.remove, []string{key("logLevel")}) {
 			t.Errorf("%s: sets %v, removes %v", name, e.set, e.remove)
 		}
 		if e.stays[key("services")] == "" || e.stays[key("backup")] == "" || len(e.stays) != 2 {
 			t.Errorf("%s: says that %v stay", name, e.stays)
 		}
 	}
+}
 
-	// A secret of the earlier release does not come back, and what was beside it is not known.
-	delete(now.Secret, key("services.backend.secrets.API_KEY"))
-	e := editsBack(now, defaults, deploy.Update{
-		Config:  map[string]string{key("backup"): now.Plain[key("backup")]},
-		Secrets: []string{key("services")},
-	})
-	if len(e.set) != 0 || len(e.remove) != 1 || e.stays[key("services")] == "" || len(e.stays) != 1 {
-		t.Errorf("%+v", e)
+// TestServicesBack brings back the settings of services around their secrets, which stay.
+func TestServicesBack(t *testing.T) {
+	const (
+		api   = deploy.Services + ".backend.secrets.API_KEY"
+		token = deploy.Services + ".ml.secrets.TOKEN"
+		place = `{"backend":{"secrets":{"API_KEY":{"key":"b","secret":"a"}}}}`
+		other = `{"backend":{"secrets":{"API_KEY":{"key":"c","secret":"a"}}}}`
+	)
+	defaults := program.Config{Plain: map[string]string{deploy.Services: "{}"}}
+	for name, tt := range map[string]struct {
+		now, to       string
+		secret, inTo  []string // full keys
+		set           string   // "" sets nothing
+		removes       bool
+		withEncrypted string // what is written, where that is more
+	}{
+		"a value that was another, and one that was none": {
+			now: `{"backend":{"memory":"64Mi","replicas":3,"secrets":{}}}`,
+			to:  `{"backend":{"memory":"1Gi"}}`, secret: []string{api}, inTo: []string{api},
+			set:           `{"backend":{"memory":"1Gi"}}`,
+			withEncrypted: `{"backend":{"memory":"1Gi","secrets":{"API_KEY":{"secure":"v1:0"}}}}`,
+		},
+		"nothing but the secret is left": {
+			now: `{"backend":{"memory":"64Mi","secrets":{}},"ml":{"cpu":"2"}}`, to: "{}",
+			secret: []string{api}, set: "{}",
+			withEncrypted: `{"backend":{"secrets":{"API_KEY":{"secure":"v1:0"}}}}`,
+		},
+		"a service that is gone, and one that has come": {
+			now: `{"backend":{"secrets":{}},"ml":{"cpu":"2"}}`, to: `{"gate":{"cpu":"1"}}`,
+			secret: []string{api}, set: `{"gate":{"cpu":"1"}}`,
+			withEncrypted: `{"backend":{"secrets":{"API_KEY":{"secure":"v1:0"}}},"gate":{"cpu":"1"}}`,
+		},
+		"a secret that was removed": {
+			now: `{"backend":{"memory":"64Mi"}}`, to: `{"backend":{"memory":"1Gi","secrets":{}}}`,
+			inTo: []string{api}, set: `{"backend":{"memory":"1Gi"}}`,
+		},
+		"only secrets differ": {
+			now: `{"backend":{"cpu":"1","secrets":{}},"ml":{"secrets":{}}}`,
+			to:  `{"backend":{"secrets":{},"cpu":"1"}}`, secret: []string{api, token},
+		},
+		"a removed secret was all": {now: "{}", to: `{"backend":{"secrets":{}}}`, inTo: []string{api}},
+		"all was set since":        {now: `{"ml":{"cpu":"2"}}`, to: "{}", removes: true},
+		"a place that was another": {now: place, to: other, set: other},
+		"a secret that is in a cluster now": {
+			now: place, to: `{"backend":{"cpu":"1","secrets":{}}}`, inTo: []string{api},
+			set: `{"backend":{"cpu":"1","secrets":{"API_KEY":{"key":"b","secret":"a"}}}}`,
+		},
+		"a secret that was in a cluster": {
+			now: `{"backend":{"cpu":"2","secrets":{}}}`, to: place, secret: []string{api},
+			set: "{}", withEncrypted: `{"backend":{"secrets":{"API_KEY":{"secure":"v1:0"}}}}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := program.Config{
+				Plain: map[string]string{deploy.Services: tt.now}, Secret: map[string]string{},
+			}
+			for i, key := range tt.secret {
+				now.Secret[key] = "v1:" + strconv.Itoa(i)
+			}
+
+			e := editsBack(now, defaults, deploy.Update{
+				Config: map[string]string{deploy.Services: tt.to}, Secrets: tt.inTo,
+			})
+			if e.set[deploy.Services] != tt.set || (len(e.remove) > 0) != tt.removes ||
+				len(e.stays) != 0 {
+				t.Errorf("%+v", e)
+			}
+
+			if tt.set == "" {
+				return
+			}
+			after, err := program.Config{Plain: e.set, Secret: now.Secret}.Services()
+			want := tt.withEncrypted
+			if want == "" {
+				want = tt.set
+			}
+			if err != nil || after != want {
+				t.Errorf("it writes %s, %v, not %s", after, err, want)
+			}
+		})
 	}
 }
 

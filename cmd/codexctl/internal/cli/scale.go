@@ -117,7 +117,7 @@ func (a *App) scale(
 // scaled plans the stack with that many replicas of the service. It is an error if that cannot be
 // provisioned.
 func (t target) scaled(ctx context.Context, service string, replicas int) (plan.Plan, error) {
-	key := stacks.Project + ":services"
+	key := deploy.Services
 	config := program.Config{
 		Plain: maps.Clone(t.file.Config.Plain), Secret: t.file.Config.Secret,
 	}

@@ -3,6 +3,9 @@ package deploy
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +13,9 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
 	"github.com/pulumi/pulumi/sdk/v3/go/auto/opthistory"
+
+	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // Release is what an update made a stack, as far as its sources and settings say that.
@@ -90,7 +96,8 @@ type Update struct {
 	Release *Release `json:"release"`
 
 	// Config holds the settings that it was made with, by full key: text as it is, structures as
-	// JSON. Secrets holds the keys of those that are secret, or have a secret in them.
+	// JSON. Secrets holds the keys of those that are secret, or have a secret in them; WithServices
+	// tells these apart.
 	Config  map[string]string `json:"-"`
 	Secrets []string          `json:"-"`
 }
@@ -145,6 +152,40 @@ func (s *Session) History(ctx context.Context) ([]Update, error) {
 		note(out, tags)
 	}
 	return out, nil
+}
+
+// Services is the key of the settings of services, the one that holds secrets beside what is none.
+const Services = stacks.Project + ":services"
+
+// WithServices returns the update of the history, the newest first, with the settings of services
+// that it was made with, which History leaves out where secrets are in them. These are opened for
+// that, and left out here: Secrets has their keys. It returns the update as it is where another
+// passphrase or key than today's has encrypted them.
+func (s *Session) WithServices(ctx context.Context, list []Update, u Update) (Update, error) {
+	if !slices.Contains(u.Secrets, Services) {
+		return u, nil
+	}
+
+	page := len(list) - u.Number + 1
+	got, err := s.stack.History(ctx, 1, page, opthistory.ShowSecrets(true))
+	if err != nil {
+		return Update{}, explain(ctx, err)
+	}
+	if len(got) != 1 || !reflect.DeepEqual(update(got[0]).Release, u.Release) ||
+		!update(got[0]).Start.Equal(u.Start) {
+		return Update{}, errors.New("another update has begun meanwhile: run the command again")
+	}
+
+	rest, inside, err := program.CutOpened(got[0].Config[Services].Value)
+	if err != nil { // Pulumi has words in the place of what it cannot decrypt
+		return u, nil
+	}
+
+	u.Config = maps.Clone(u.Config)
+	u.Config[Services] = rest
+	u.Secrets = slices.DeleteFunc(slices.Clone(u.Secrets), func(k string) bool { return k == Services })
+	u.Secrets = append(u.Secrets, inside...)
+	return u, nil
 }
 
 // note gives the updates of which all was made the results that the stack's tags have.
