@@ -348,6 +348,7 @@ func TestRoutes(t *testing.T) {
 		s := load(t, "prod", settings)
 		tc.route.Host = "chat.example.com"
 		s.Route = &tc.route
+		s.TrustedProxies = []string{"10.244.0.0/16"}
 		if !tc.edge {
 			s.Remove(stacks.Edge)
 		}

@@ -202,7 +202,8 @@ func TestPublicURL(t *testing.T) {
 		"network, set": {stacks.EdgeSettings{Address: "0.0.0.0"}, "https://a.example",
 			"https://a.example"},
 		"route": {stacks.EdgeSettings{Host: "b.example", Ingress: &stacks.Ingress{Class: "c"},
-			TLS: &stacks.TLS{Secret: "s"}}, "", "https://b.example"},
+			TLS: &stacks.TLS{Secret: "s"}, TrustedProxies: []string{"10.244.0.0/16"}}, "",
+			"https://b.example"},
 		"gateway of others": {stacks.EdgeSettings{Host: "b.example",
 			Gateway: &stacks.Gateway{Name: "n", Namespace: "m"}}, "", unknown},
 	} {
@@ -268,11 +269,44 @@ func TestOpenWithoutSignIn(t *testing.T) {
 				if how.OIDC != nil {
 					how.OIDC.URL = "https://chat.example.com"
 				}
+				if tt.edge.Host != "" {
+					settings.Edge.TrustedProxies = []string{"10.244.0.0/16"}
+				}
 				settings.SignIn = &how
 				if err := load(t, "prod", settings).Validate(); err != nil {
 					t.Errorf("%+v: %v", how, err)
 				}
 			}
 		})
+	}
+}
+
+// TestRouteIsBelieved holds that a stack in which people sign in knows what ends TLS before its edge.
+func TestRouteIsBelieved(t *testing.T) {
+	for name, edge := range map[string]stacks.EdgeSettings{
+		"ingress":           {Ingress: &stacks.Ingress{Class: "c"}},
+		"encrypted ingress": {Ingress: &stacks.Ingress{Class: "c"}, TLS: &stacks.TLS{Secret: "s"}},
+		"gateway":           {Gateway: &stacks.Gateway{Class: "c"}, TLS: &stacks.TLS{Issuer: "i"}},
+		"gateway of others": {Gateway: &stacks.Gateway{Name: "n", Namespace: "m"}},
+	} {
+		for _, how := range []stacks.SignInSettings{{Accounts: true}, {OIDC: provider()}} {
+			if how.OIDC != nil {
+				how.OIDC.URL = "https://chat.example.com"
+			}
+
+			settings := withPassword()
+			edge.Host = "chat.example.com"
+			settings.Target, settings.Edge, settings.SignIn = stacks.Kubernetes, edge, &how
+			err := load(t, "prod", settings).Validate()
+			if want := "edge.trustedProxies: is not set, and edge.host "; err == nil ||
+				!strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: got %v, want %s", name, err, want)
+			}
+
+			settings.Edge.TrustedProxies = []string{"10.244.0.0/16"}
+			if err := load(t, "prod", settings).Validate(); err != nil {
+				t.Errorf("%s, believed: %v", name, err)
+			}
+		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 )
 
 // nameRule is what every target accepts as a name: a DNS label (RFC 1123) of at most 40 characters,
@@ -112,8 +114,8 @@ func (s Stack) Validate() error {
 	return p.sorted()
 }
 
-// validateRoute checks that the route leads somewhere. DecodeSettings checks which of its parts
-// belong together.
+// validateRoute checks that the route leads somewhere and, where people sign in, that what ends TLS
+// before the edge is believed. DecodeSettings checks which of its parts belong together.
 func (s Stack) validateRoute(p *problems) {
 	r := s.Route
 	if r == nil {
@@ -130,6 +132,15 @@ func (s Stack) validateRoute(p *problems) {
 	}
 	if s.Service(Edge) == nil {
 		p.add("route", "leads to the edge, which the stack has not")
+	}
+
+	how := s.SignIn()
+	if len(s.TrustedProxies) == 0 && (how == gateenv.Accounts || how == gateenv.OIDC) {
+		p.add("edge.trustedProxies", "is not set, and edge.host has a gateway or an ingress before the "+
+			"edge: without it cookies are not Secure, one person's wrong passwords slow down "+
+			"everybody's sign-in, and the audit has the gateway's address for all: set it to the "+
+			"network of the gateway's pods, like [10.244.0.0/16], from "+
+			"`kubectl get pods -A -o wide`, or of its nodes where they have their network")
 	}
 }
 

@@ -160,6 +160,9 @@ func manifestsOf(
 		SignIn: &stacks.SignInSettings{Accounts: true}, // some are open to a network
 	}
 	change(&settings)
+	if settings.Edge.Host != "" {
+		settings.Edge.TrustedProxies = []string{"10.244.0.0/16"}
+	}
 	stack, err := stacks.Load(name, settings, stacks.Checkout{FS: os.DirFS(root)})
 	if err != nil {
 		t.Fatal(err)

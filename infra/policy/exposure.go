@@ -32,16 +32,19 @@ var exposureRules = []Rule{{
 		return out
 	},
 }, {
-	ID:     "edge-tls",
-	Reason: "without TLS whoever is on the way reads what people write, and may sign in as they do",
+	ID: "edge-tls",
+	Reason: "without TLS whoever is on the way reads what people write, and may sign in as they do; so " +
+		"they may with cookies that are not Secure, as of an edge that does not know of it",
 	Fix: "set edge.tls; where a gateway ends TLS before the edge, name its network in " +
 		"edge.trustedProxies",
 	check: func(in Input) []Finding {
-		// One before the edge encrypts: a gateway that the stack trusts, or that is not its own.
-		if r := in.Stack.Route; len(in.Stack.TrustedProxies) > 0 ||
-			r != nil && r.Gateway != nil && r.Gateway.Name != "" {
-			return nil
+		if len(in.Stack.TrustedProxies) > 0 {
+			return nil // what is before the edge encrypts, and is believed
 		}
+
+		route := in.Stack.Route
+		signs := route != nil && slices.ContainsFunc(in.Workloads, signsIn)
+		theirs := route != nil && route.Gateway != nil && route.Gateway.Name != ""
 
 		var out []Finding
 		// Where the edge ends TLS, the machine's other port only leads there.
@@ -49,7 +52,12 @@ var exposureRules = []Rule{{
 			return e.Service == stacks.Edge && e.TLS && e.How == "port"
 		})
 		for _, e := range in.Exposed {
-			if e.Service == stacks.Edge && !e.Loopback && !e.TLS && !(leads && e.How == "port") {
+			switch {
+			case e.Service != stacks.Edge || e.Loopback:
+			case signs && (e.How == "route" || e.How == "ingress") && (e.TLS || theirs):
+				out = append(out, Finding{e.Service, "does not believe what ends TLS before its " +
+					e.How + " " + e.String() + ", and takes people for those of a plain connection"})
+			case !theirs && !e.TLS && !(leads && e.How == "port"):
 				out = append(out, Finding{e.Service,
 					"is reached without TLS from outside by its " + e.How + " " + e.String()})
 			}

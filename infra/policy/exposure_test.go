@@ -6,6 +6,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/policy"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 )
@@ -19,9 +20,12 @@ func TestEdgeTLS(t *testing.T) {
 		return stacks.Stack{Route: &stacks.Route{Gateway: &g}}
 	}
 	const reached = "is reached without TLS from outside by its "
+	const unknown = "does not believe what ends TLS before its route 0.0.0.0:80, and takes people " +
+		"for those of a plain connection"
 	for name, tc := range map[string]struct {
 		stack   stacks.Stack
 		exposed []workload.Exposure
+		signIn  string
 		want    []string
 	}{
 		"a port": {exposed: []workload.Exposure{open("port", false)},
@@ -38,9 +42,25 @@ func TestEdgeTLS(t *testing.T) {
 			stack: gateway(stacks.Gateway{Class: "x"}), want: []string{reached + "route 0.0.0.0:80"}},
 		"a gateway of another": {exposed: []workload.Exposure{open("route", false)},
 			stack: gateway(stacks.Gateway{Name: "x"})},
+		"sign-in by a gateway of another": {exposed: []workload.Exposure{open("route", false)},
+			stack: gateway(stacks.Gateway{Name: "x"}), signIn: gateenv.OIDC, want: []string{unknown}},
+		"sign-in by an encrypted gateway": {exposed: []workload.Exposure{open("route", true)},
+			stack: gateway(stacks.Gateway{Class: "x"}), signIn: gateenv.Accounts,
+			want: []string{unknown}},
+		"sign-in by a plain gateway": {exposed: []workload.Exposure{open("route", false)},
+			stack: gateway(stacks.Gateway{Class: "x"}), signIn: gateenv.Accounts,
+			want: []string{reached + "route 0.0.0.0:80"}},
+		"sign-in by a gateway that is believed": {
+			exposed: []workload.Exposure{open("route", true)}, signIn: gateenv.Accounts,
+			stack: stacks.Stack{Route: &stacks.Route{Gateway: &stacks.Gateway{Class: "x"}},
+				TrustedProxies: []string{"10.0.0.0/8"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := policy.Input{Stack: tc.stack, View: workload.View{Exposed: tc.exposed}}
+			in := policy.Input{Stack: tc.stack, View: workload.View{
+				Exposed: tc.exposed,
+				Workloads: []workload.Workload{{Service: stacks.Gate,
+					Containers: []workload.Container{{Env: map[string]string{"SIGN_IN": tc.signIn}}}}},
+			}}
 			if d := cmp.Diff(tc.want, findings(t, in, "edge-tls")); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}

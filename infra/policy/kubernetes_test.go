@@ -22,6 +22,11 @@ var badOnKubernetes = map[string]bad{
 		s.Route = &stacks.Route{Host: "chat.example.com", Ingress: &stacks.Ingress{Class: "c"},
 			TLS: &stacks.TLS{Secret: "certificate"}}
 	}, subject: "edge", want: "sign-in"},
+	"routed by what it does not believe": {change: func(s *stacks.Stack) {
+		s.Route = &stacks.Route{Host: "chat.example.com", Ingress: &stacks.Ingress{Class: "c"},
+			TLS: &stacks.TLS{Secret: "certificate"}}
+		s.Service(stacks.Gate).Contract.(*gateenv.Config).SignIn = gateenv.Accounts
+	}, subject: "edge", want: "edge-tls"},
 	"a node's port": {tamperAll: object("Service", "redis", func(in map[string]any) {
 		at(in, "spec")["type"] = "NodePort"
 	}), subject: "redis", want: "public-port"},

@@ -120,7 +120,8 @@ func TestOutputsOfACluster(t *testing.T) {
 		url, forward any
 	}{
 		"forwarded": {`{}`, nil, "kubectl --namespace team port-forward service/edge 8080:8080"},
-		"routed": {`{"host":"chat.example.com","ingress":{"class":"nginx"},"tls":{"issuer":"ca"}}`,
+		"routed": {`{"host":"chat.example.com","ingress":{"class":"nginx"},"tls":{"issuer":"ca"},` +
+			`"trustedProxies":["10.244.0.0/16"]}`,
 			"https://chat.example.com", nil},
 		"balanced": {`{"address":"0.0.0.0","port":80}`, plan.Computed, nil},
 	} {
