@@ -23,7 +23,8 @@ const auditUsage = `usage: gate audit verify                     check all recor
        gate audit days                       list the days that have records
        gate audit page DAY FROM              print records of a day
        gate audit names                      print the names of accounts, by their pseudonyms
-       gate audit configuration BY REVISION DIGEST   record a configuration
+       gate audit up BY REVISION DIGEST      record that a configuration begins, print its id
+       gate audit up BY REVISION DIGEST ID done|failed   record how it ended; without an intent ID is -
        gate audit command BY SERVICE PROGRAM         record that a command begins, print its id
        gate audit command BY SERVICE PROGRAM ID CODE record that it has ended`
 
@@ -35,6 +36,9 @@ func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) er
 	}
 
 	if !cfg.Audit {
+		if len(args) > 0 && args[0] == "up" {
+			return nil // who asks cannot know what the stack was before
+		}
 		return errors.New("nothing is recorded in this stack: nobody signs in")
 	}
 
@@ -72,8 +76,8 @@ func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) er
 		return printed(stdout, lines, err)
 	case len(args) == 1 && args[0] == "names":
 		return accountNames(ctx, cfg, at, key, stdout)
-	case len(args) == 4 && args[0] == "configuration":
-		return configuration(ctx, cfg, at, args[1], args[2], args[3])
+	case (len(args) == 4 || len(args) == 6) && args[0] == "up":
+		return configuration(ctx, cfg, at, args[1:], stdout)
 	case (len(args) == 4 || len(args) == 6) && args[0] == "command":
 		return command(ctx, cfg, at, args[1:], stdout)
 	}
@@ -129,20 +133,45 @@ func accountNames(
 	return json.NewEncoder(stdout).Encode(all)
 }
 
-// configuration records that `codexctl up` has made the stack what its configuration says.
+// configuration records that `codexctl up` is about to make the stack what its configuration says,
+// or, with the id of that record and the outcome, that it has ended. An update that began before
+// there was a gate has the id "-".
 func configuration(
-	ctx context.Context, cfg gateenv.Config, at contract.Redis, by, revision, digest string,
+	ctx context.Context, cfg gateenv.Config, at contract.Redis, args []string, stdout io.Writer,
 ) error {
+	what := auditlog.Record{Action: auditlog.Configuration, By: args[0],
+		Detail: map[string]string{"revision": args[1], "settings": args[2]}}
+	var outcome auditlog.Outcome
+	if len(args) == 5 {
+		outcome = auditlog.Outcome(args[4])
+		if outcome != auditlog.Done && outcome != auditlog.Failed {
+			return errors.New(auditUsage)
+		}
+
+		switch {
+		case actID.MatchString(args[3]):
+			what.ID = args[3]
+		case args[3] != "-":
+			return errors.New(auditUsage)
+		}
+	}
+
 	records, err := audit.Open(&cfg.Auditing, at, commands, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}
 	defer records.Close()
 
-	return records.Record(ctx, auditlog.Record{
-		Action: auditlog.Configuration, By: by,
-		Detail: map[string]string{"revision": revision, "settings": digest},
-	}, auditlog.Done)
+	if outcome != "" {
+		return records.Record(ctx, what, outcome)
+	}
+
+	act, err := records.Begin(ctx, what)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(stdout, act.Record.ID)
+	return err
 }
 
 // command records that an operator runs a program in a service's container, or, with the id of that

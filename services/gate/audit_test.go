@@ -69,7 +69,7 @@ func TestAudit(t *testing.T) {
 	if err := town.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := town.audit("configuration", "carol", "abc123", "def456"); err != nil {
+	if _, err := town.audit("up", "carol", "abc123", "def456", "-", "done"); err != nil {
 		t.Fatal(err)
 	}
 
@@ -108,6 +108,42 @@ func TestAudit(t *testing.T) {
 	said, err := town.audit("verify")
 	if err != nil || !strings.Contains(said, "15 records, 1 to 15") {
 		t.Errorf("verify: %s, %v", said, err)
+	}
+}
+
+// TestAuditConfiguration: an up has a record before it and one of the same id after it.
+func TestAuditConfiguration(t *testing.T) {
+	town := newTown(t, auditing)
+	id, err := town.audit("up", "carol", "abc123", "def456")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id = strings.TrimSpace(id)
+	if _, err := town.audit("up", "carol", "abc123", "def456", id, "failed"); err != nil {
+		t.Fatal(err)
+	}
+
+	text, acts := town.records()
+	if want := []string{"configuration intent", "configuration failed"}; !slices.Equal(acts, want) {
+		t.Errorf("recorded are %q, want %q", acts, want)
+	}
+	if strings.Count(text, `"`+id+`"`) != 2 {
+		t.Errorf("the records have not the id %s:\n%s", id, text)
+	}
+
+	for _, bad := range [][]string{{"carol", "a", "b", "x", "done"}, {"carol", "a", "b", id, "intent"},
+		{"carol", "a", "b", id}, {"carol", "a"}} {
+		if _, err := town.audit(append([]string{"up"}, bad...)...); err == nil {
+			t.Errorf("%q was recorded", bad)
+		}
+	}
+}
+
+// TestAuditConfigurationOfNobody: a stack in which nobody signs in has no record, and no error.
+func TestAuditConfigurationOfNobody(t *testing.T) {
+	town := newTown(t)
+	if id, err := town.audit("up", "carol", "abc123", "def456"); id != "" || err != nil {
+		t.Errorf("%q, %v", id, err)
 	}
 }
 
@@ -154,7 +190,7 @@ func TestAuditCommand(t *testing.T) {
 func TestAuditTampered(t *testing.T) {
 	town := newTown(t, auditing)
 	for i := range 5 {
-		if _, err := town.audit("configuration", "carol", fmt.Sprint(i), "x"); err != nil {
+		if _, err := town.audit("up", "carol", fmt.Sprint(i), "x", "-", "done"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,7 +237,7 @@ func TestAuditRetention(t *testing.T) {
 	const key = "{audit}:days"
 	days := []string{"2026-01-01", "2026-01-02", "2026-01-03"}
 	for i, day := range days { // what is written today becomes that day's
-		if _, err := town.audit("configuration", "carol", fmt.Sprint(i), "x"); err != nil {
+		if _, err := town.audit("up", "carol", fmt.Sprint(i), "x", "-", "done"); err != nil {
 			t.Fatal(err)
 		}
 

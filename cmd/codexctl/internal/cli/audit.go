@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -296,22 +297,53 @@ func (g gate) auditOf(ctx context.Context, day string) ([]string, error) {
 	}
 }
 
-// recordConfiguration records that the stack is what its settings and sources say.
-func (a *App) recordConfiguration(
+// configuring has the gate that runs record, before anything is changed, that the stack is to become
+// what its settings and sources say. ended records once how that ended, by a gate that runs then; the
+// first up has no gate before it, and that record alone. What cannot be recorded is said and done
+// all the same: it may be what the gate or Redis needs to run again.
+func (a *App) configuring(
 	ctx context.Context, t target, stack stacks.Stack, p platform,
-) error {
-	g, err := healthyGate(ctx, t, stack, p)
-	if err != nil {
-		return err
+) (ended func(auditlog.Outcome)) {
+	revision := a.revision(ctx, t)
+	digest, unread := settingsDigest(t)
+	record := func(ctx context.Context, more ...string) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+		defer cancel()
+		if unread != nil {
+			return "", unread
+		}
+
+		g, err := healthyGate(ctx, t, stack, p)
+		if err != nil {
+			return "", err
+		}
+		return g.run(ctx, append([]string{"audit", "up", operator(), revision, digest}, more...)...)
 	}
 
-	digest, err := settingsDigest(t)
-	if err != nil {
-		return err
+	if stack.Service(stacks.Gate) == nil {
+		return func(auditlog.Outcome) {}
 	}
 
-	_, err = g.run(ctx, "audit", "configuration", operator(), a.revision(ctx, t), digest)
-	return err
+	id, err := record(ctx)
+	if err != nil && !errors.Is(err, errNoContainer) {
+		a.say("the audit does not have that this up begins: %v", err)
+	}
+
+	done := false
+	return func(outcome auditlog.Outcome) {
+		// One that began unrecorded, as nobody signed in or there was no gate, has to be known of
+		// if it came to an end.
+		intended := id != ""
+		if done || !intended && (outcome != auditlog.Done || !stack.Audited()) {
+			return
+		}
+
+		done = true
+		_, err := record(context.WithoutCancel(ctx), cmp.Or(id, "-"), string(outcome))
+		if err != nil {
+			a.say("the audit does not have how this up ended, which is %s: %v", outcome, err)
+		}
+	}
 }
 
 // operator returns the name of who runs the command, as the machine has it.

@@ -4,14 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // TestAuditTable holds what people see of records: names of accounts that there are, pseudonyms of
@@ -97,7 +103,12 @@ func TestAuditOptions(t *testing.T) {
 // commands is a platform on which commands are run by a function.
 type commands struct {
 	platform
-	run func(command []string) (code int, output string)
+	gates []running.Replica
+	run   func(command []string) (code int, output string)
+}
+
+func (c commands) Replicas(context.Context, string) ([]running.Replica, error) {
+	return c.gates, nil
 }
 
 func (c commands) Exec(
@@ -144,5 +155,77 @@ func TestAuditLines(t *testing.T) {
 	}
 	if len(lines) < first || !slices.Equal(lines, all[:len(lines)]) {
 		t.Errorf("%d lines, which are not the first of all", len(lines))
+	}
+}
+
+// TestConfiguring holds what an up has the gates record before it and after it, and what it says of
+// what they cannot.
+func TestConfiguring(t *testing.T) {
+	root := t.TempDir()
+	file := filepath.Join(root, "Pulumi.prod.yaml")
+	if err := os.WriteFile(file, []byte("config: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	on := target{name: "prod", project: project.Project{Root: root},
+		file: project.StackFile{Name: "prod", Path: file}}
+	healthy := []running.Replica{{Name: "gate-1", Healthy: true}}
+	for name, tt := range map[string]struct {
+		signIn        string
+		before, after []running.Replica
+		refuses       bool // the first command
+		fails         bool // the up
+		want          []string
+		said          string
+	}{
+		"done":              {gateenv.Accounts, healthy, healthy, false, false, []string{"", "ID done"}, ""},
+		"failed":            {gateenv.Accounts, healthy, healthy, false, true, []string{"", "ID failed"}, ""},
+		"the first":         {gateenv.Accounts, nil, healthy, false, false, []string{"- done"}, ""},
+		"the first, failed": {gateenv.Accounts, nil, nil, false, true, nil, ""},
+		"unrecorded": {gateenv.Accounts, healthy, healthy, true, false, []string{"", "- done"},
+			"the audit does not have that this up begins: Redis is away"},
+		"unwell": {gateenv.Accounts, []running.Replica{{Name: "gate-1"}}, healthy, false, false,
+			[]string{"- done"}, "the audit does not have that this up begins: gate of stack prod"},
+		"no gate left": {gateenv.Accounts, healthy, nil, false, true, []string{""},
+			"the audit does not have how this up ended, which is failed: gate of stack prod"},
+		"nobody signs in": {gateenv.None, healthy, healthy, false, false, []string{""}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			p := &commands{gates: tt.before}
+			p.run = func(command []string) (int, string) {
+				if want := []string{"/gate", "audit", "up", operator(), "unknown"}; len(command) < 6 ||
+					!slices.Equal(command[:5], want) || len(command[5]) != 64 {
+					t.Errorf("run is %q", command)
+				}
+				got = append(got, strings.Join(command[6:], " "))
+				switch {
+				case tt.refuses && len(got) == 1:
+					return 1, "gate: Redis is away"
+				case len(command) == 6 && tt.signIn != gateenv.None:
+					return 0, "ID\n"
+				}
+				return 0, ""
+			}
+
+			var said strings.Builder
+			a := &App{now: time.Now, err: console.New(&said, func(string) string { return "" })}
+			stack := stacks.Stack{Services: []stacks.Service{{Name: stacks.Gate,
+				Contract: &gateenv.Config{SignIn: tt.signIn},
+				Health:   stacks.Health{Command: []string{"/gate"}}}}}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := a.configuring(ctx, on, stack, p)
+			cancel() // as somebody who interrupts the up
+			p.gates = tt.after
+			if !tt.fails {
+				ended(auditlog.Done)
+			}
+			ended(auditlog.Failed)
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("recorded are %q, want %q", got, tt.want)
+			}
+			if !strings.Contains(said.String(), tt.said) || (said.Len() > 0) != (tt.said != "") {
+				t.Errorf("said is %q, want %q", said.String(), tt.said)
+			}
+		})
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -103,6 +104,9 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 	defer release()
 
+	ended := a.configuring(ctx, t, stack, p)
+	defer ended(auditlog.Failed)
+
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
@@ -158,12 +162,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.offerRollback(ctx, s, t.name, err)
 	}
 
-	// What was made is recorded whether or not the model can be used.
-	if stack.Audited() {
-		if err := a.recordConfiguration(ctx, t, stack, p); err != nil {
-			a.say("the audit has no record of this up: %v", err)
-		}
-	}
+	ended(auditlog.Done) // whether or not the model can be used
 
 	a.stateAfterUp(ctx, t, stack, s, p)
 
