@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,6 +23,17 @@ func (v *visitor) formerly(key bool) string {
 	}
 
 	resp.Body.Close()
+	resp, err = v.client.Get(base + "/account/usage")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	usage, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	if key {
 		resp, err := v.client.PostForm(base+"/account/keys",
 			form("name", "editor", "scope", "chat", "days", "9"))
@@ -35,7 +47,11 @@ func (v *visitor) formerly(key bool) string {
 		t.Fatal(err)
 	}
 
-	return v.town.person().ID
+	id := v.town.person().ID
+	if !strings.Contains(string(usage), "<code>browser:"+id+"</code>") {
+		t.Errorf("the browser is not told that it is %s:\n%s", id, usage)
+	}
+	return id
 }
 
 // offer is what the page says of conversations from before.
@@ -167,5 +183,50 @@ func TestFormerBrowserLeft(t *testing.T) {
 				t.Errorf("%d keys are left, recorded are %q", keys, acts)
 			}
 		})
+	}
+}
+
+// TestMoveBrowser: an operator gives somebody what a browser had before people signed in, and cannot
+// take by that what somebody has who signs in.
+func TestMoveBrowser(t *testing.T) {
+	town := newTown(t, auditing)
+	v := town.visitor("192.0.2.1")
+	former := v.formerly(true)
+	v.join("ada", town.code("invite ada"))
+	v.signedIn()
+	me := town.person().ID
+	for line, want := range map[string]string{
+		"move browser:" + me + " ada":                      "is no browser, but somebody who signs in",
+		"move browser:" + former + " eve":                  "eve: there is no account",
+		"move browser:x ada":                               "browser:x: there is no account",
+		"move ada browser:" + former:                       "there is no account",
+		"move browser:" + strings.Repeat("A", 26) + " ada": "nothing is stored of browser:",
+	} {
+		town.frontend.full.Store(strings.Contains(line, me))
+		err := run(t.Context(), append([]string{"user"}, strings.Fields(line)...), town.env, io.Discard,
+			io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", line, err, want)
+		}
+	}
+
+	town.frontend.full.Store(true)
+	said := town.user("--by=carol move browser:" + former + " ada")
+	if !strings.Contains(said, "ada has the conversations of browser:"+former) {
+		t.Error(said)
+	}
+
+	from, ok := identity.Peek(identity.Authorization(<-town.frontend.consents))
+	if !ok || from.ID != former {
+		t.Errorf("from %s, want from %s", from.ID, former)
+	}
+	if !v.signedIn() {
+		t.Error("who got it is signed out")
+	}
+
+	text, acts := town.records()
+	if !slices.Contains(acts, "move done") || !strings.Contains(text, `"by":"carol"`) ||
+		!strings.Contains(text, former) {
+		t.Errorf("recorded are %q:\n%s", acts, text)
 	}
 }

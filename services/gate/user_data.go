@@ -27,6 +27,9 @@ const dataUsage = `usage: gate user erase PERSON   erase all that is stored of s
        gate user read PERSON REASON   print all that is stored of somebody, and record why
        gate user read -               the same, with the two as a JSON array on the standard input
 
+FROM may be browser:ID as well, which the page Usage tells where nobody signs in, and gate usage
+--json then and later.
+
 A person is account:NAME, ISSUER#SUBJECT, or as the stack's own sign-in knows people: the
 name of an account, or the subject at the provider`
 
@@ -167,10 +170,15 @@ func (c *dataCommand) erase(
 	return said, nil
 }
 
-// move gives the conversations of one person to another one, and returns what to say.
+// move gives the conversations of one person, or of a browser, to another person, and returns what
+// to say.
 func (c *dataCommand) move(
 	ctx context.Context, from, to string,
 ) (said string, err error) {
+	if id, ok := formerBrowser(from); ok {
+		return c.take(ctx, from, id, to)
+	}
+
 	var ids [2]string
 	for i, who := range []string{from, to} {
 		if ids[i], err = c.id(ctx, who); err != nil {
@@ -186,11 +194,8 @@ func (c *dataCommand) move(
 		return "", err
 	}
 
-	// An account was made by a person, but anything may be the name of one at a provider.
-	if _, ok := c.account(to); !ok {
-		if err := stored(ctx, c.data, to, ids[1]); err != nil {
-			return "", fmt.Errorf("%w: let them sign in first, if this is how they are called", err)
-		}
+	if err := c.known(ctx, to, ids[1]); err != nil {
+		return "", err
 	}
 
 	if err := c.data.Move(ctx, auditlog.Record{By: c.by}, ids[0], ids[1]); err != nil {
@@ -199,6 +204,64 @@ func (c *dataCommand) move(
 
 	return fmt.Sprintf("%s has the conversations of %s now. Both have to sign in again; the keys of "+
 		"%s are revoked.", to, from, from), nil
+}
+
+// take gives the conversations that a browser had before people signed in to a person, and returns
+// what to say.
+func (c *dataCommand) take(
+	ctx context.Context, browser, from, to string,
+) (said string, err error) {
+	id, err := c.id(ctx, to)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", to, err)
+	}
+
+	if err := stored(ctx, c.data, browser, from); err != nil {
+		return "", err
+	}
+	if err := c.known(ctx, to, id); err != nil {
+		return "", err
+	}
+
+	// People have such ids as well, and are signed out by a move.
+	names, err := c.accounts.Names(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	list, err := c.sessions.List(ctx, from)
+	if err != nil {
+		return "", err
+	}
+	if names[from] != "" || len(list) > 0 {
+		return "", fmt.Errorf("%s is no browser, but somebody who signs in: write %s as who it is",
+			browser, browser)
+	}
+
+	if err := c.data.Take(ctx, auditlog.Record{By: c.by}, from, id); err != nil {
+		return "", fmt.Errorf("%s to %s: %w", browser, to, err)
+	}
+
+	return fmt.Sprintf("%s has the conversations of %s now, whose keys are revoked.", to, browser), nil
+}
+
+// known returns an error if nothing is known of the person with the id, who is to get something. An
+// account was made by a person, but anything may be the name of one at a provider.
+func (c *dataCommand) known(ctx context.Context, who, id string) error {
+	if _, ok := c.account(who); ok {
+		return nil
+	}
+
+	if err := stored(ctx, c.data, who, id); err != nil {
+		return fmt.Errorf("%w: let them sign in first, if this is how they are called", err)
+	}
+	return nil
+}
+
+// formerBrowser returns the id of the person as whom a browser was known where nobody signed in, of
+// one that is written browser:ID.
+func formerBrowser(who string) (id string, ok bool) {
+	id, ok = strings.CutPrefix(who, "browser:")
+	return id, ok && pseudonym.Is(id)
 }
 
 // signOut ends the sessions and keys of the person, and returns what to say.

@@ -48,7 +48,10 @@ which goes last, so that an erasure that failed can be repeated. The last admin 
 	move := add("move FROM TO", "Give somebody's conversations to somebody else",
 		`Gives all conversations of one person to another one, such as to the same person at a
 new provider. Both are signed out, and the first one's keys are revoked. A move that
-failed can be repeated, and one that was wrong can be moved back.`, 2,
+failed can be repeated, and one that was wrong can be moved back.
+
+FROM may be browser:ID: what a browser had while nobody signed in. The page Usage says
+the ID then, and "codexctl usage --json" then and later; nobody is signed out by it.`, 2,
 		func(list []string) string {
 			return fmt.Sprintf("Give all conversations of %s to %s", list[0], list[1])
 		})

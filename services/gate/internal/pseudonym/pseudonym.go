@@ -10,6 +10,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"regexp"
 	"sync/atomic"
 	"time"
 )
@@ -85,6 +86,12 @@ func (n *Names) Run(ctx context.Context, claim Claim) error {
 		}
 	}
 }
+
+// form is what names look like.
+var form = regexp.MustCompile(fmt.Sprintf(`^[A-Z2-7]{%d}$`, length))
+
+// Is reports whether the text can be a name that was made here.
+func Is(text string) bool { return form.MatchString(text) }
 
 // Of returns the name of the subject that the issuer knows: 26 characters of base32. It panics before
 // Load has returned without an error.

@@ -24,6 +24,9 @@ type view struct {
 	Limits contract.Limits
 	Days   int
 
+	// Browser reports whether nobody signs in, and the person is a browser.
+	Browser bool
+
 	// Everybody are all people, for an admin.
 	Everybody []row
 }
@@ -66,7 +69,7 @@ func (r *Reporter) Page(
 }
 
 func (r *Reporter) view(req *http.Request, me identity.Person) (v view, err error) {
-	v = view{Limits: r.limits, Days: shownDays}
+	v = view{Limits: r.limits, Days: shownDays, Browser: r.names == nil}
 	if v.Me, err = r.Of(req.Context(), me.ID, shownDays); err != nil || !me.Admin {
 		return v, err
 	}
