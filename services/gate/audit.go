@@ -7,13 +7,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	redislog "github.com/redis/go-redis/v9/logging"
@@ -22,7 +26,8 @@ import (
 const auditUsage = `usage: gate audit verify                     check all records
        gate audit days                       list the days that have records
        gate audit page DAY FROM              print records of a day
-       gate audit names                      print the names of accounts, by their pseudonyms
+       gate audit names [DAY]                print the names of people, by their pseudonyms
+       gate audit person PERSON              print what records call a person, one name a line
        gate audit up BY REVISION DIGEST      record that a configuration begins, print its id
        gate audit up BY REVISION DIGEST ID done|failed   record how it ended; without an intent ID is -
        gate audit command BY SERVICE PROGRAM         record that a command begins, print its id
@@ -74,8 +79,15 @@ func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) er
 
 		lines, err := records.Page(ctx, args[1], from)
 		return printed(stdout, lines, err)
-	case len(args) == 1 && args[0] == "names":
-		return accountNames(ctx, cfg, at, key, stdout)
+	case (len(args) == 1 || len(args) == 2) && args[0] == "names":
+		since := strings.Join(args[1:], "")
+		names, err := peopleNames(ctx, cfg, at, key, records, since)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(stdout).Encode(names)
+	case len(args) == 2 && args[0] == "person":
+		return recordedPerson(ctx, cfg, at, key, args[1], stdout)
 	case (len(args) == 4 || len(args) == 6) && args[0] == "up":
 		return configuration(ctx, cfg, at, args[1:], stdout)
 	case (len(args) == 4 || len(args) == 6) && args[0] == "command":
@@ -112,25 +124,72 @@ func printed(stdout io.Writer, lines []string, err error) error {
 	return err
 }
 
-// accountNames prints the names of the accounts by what records call them, as a JSON object.
-func accountNames(
-	ctx context.Context, cfg gateenv.Config, at contract.Redis, key auditlog.Key, stdout io.Writer,
-) error {
-	all := map[string]string{}
-	if cfg.SignIn == gateenv.Accounts {
-		o, err := open(ctx, &cfg, at)
-		if err != nil {
-			return err
-		}
-		defer o.store.Close()
+// peopleNames returns the names of people by what records call them: of all accounts or, where a
+// provider keeps the people, of those in the records since the day who are signed in.
+func peopleNames(
+	ctx context.Context, cfg gateenv.Config, at contract.Redis, key auditlog.Key,
+	records *audit.Reader, since string,
+) (map[string]string, error) {
+	o, err := open(ctx, &cfg, at)
+	if err != nil {
+		return nil, err
+	}
+	defer o.store.Close()
 
-		all, err = account.New(o.store, o.names, o.sessions).Recorded(ctx, key)
-		if err != nil {
-			return err
+	if cfg.SignIn == gateenv.Accounts {
+		return account.New(o.store, o.names, o.sessions).Recorded(ctx, key)
+	}
+
+	ids := map[string]bool{}
+	err = records.Each(ctx, since, func(line string) error {
+		if r, err := auditlog.Parse(line); err == nil { // gate audit verify says what is none
+			ids[r.Actor], ids[r.Object] = true, true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	people := slices.DeleteFunc(slices.Collect(maps.Keys(ids)), func(id string) bool {
+		return !pseudonym.Is(id)
+	})
+	return o.sessions.Names(ctx, people)
+}
+
+// recordedPerson prints what records call the person: the pseudonym and, of an account, what they
+// call its name where there was no account yet.
+func recordedPerson(
+	ctx context.Context, cfg gateenv.Config, at contract.Redis, key auditlog.Key, who string,
+	stdout io.Writer,
+) error {
+	o, err := open(ctx, &cfg, at)
+	if err != nil {
+		return err
+	}
+	defer o.store.Close()
+
+	c := &dataCommand{cfg: cfg, names: o.names, sessions: o.sessions,
+		accounts: account.New(o.store, o.names, o.sessions)}
+	id, ok := formerBrowser(who)
+	if !ok {
+		if id, err = c.id(ctx, who); err != nil {
+			return fmt.Errorf("%s: %w", who, err)
 		}
 	}
 
-	return json.NewEncoder(stdout).Encode(all)
+	all, err := c.accounts.Recorded(ctx, key)
+	if err != nil {
+		return err
+	}
+
+	ids := []string{id}
+	for called, name := range all {
+		if called != id && name == all[id] {
+			ids = append(ids, called)
+		}
+	}
+	return printed(stdout, ids, nil)
 }
 
 // configuration records that `codexctl up` is about to make the stack what its configuration says,

@@ -420,3 +420,65 @@ func TestAuditStranger(t *testing.T) {
 		t.Errorf("recorded are %q", lines)
 	}
 }
+
+// TestAuditPerson: what records call a person is found by how the person is named, also that of
+// before there was an account.
+func TestAuditPerson(t *testing.T) {
+	town := newTown(t, auditing)
+	v := town.visitor("192.0.2.7")
+	v.join("ada.king", town.code("invite ada.king"))
+	v.signedIn()
+	id := town.person().ID
+	for _, who := range []string{"ada.king", "account:Ada.King"} {
+		out, err := town.audit("person", who)
+		called := strings.Fields(out)
+		if err != nil || len(called) != 2 || called[0] != id {
+			t.Fatalf("%s: %q, %v; want %s and a name", who, out, err, id)
+		}
+
+		text, _ := town.records()
+		for _, name := range called {
+			if !strings.Contains(text, `"`+name+`"`) {
+				t.Errorf("%s of %s is in no record:\n%s", name, who, text)
+			}
+		}
+	}
+
+	if out, err := town.audit("person", "browser:"+id); err != nil || !strings.HasPrefix(out, id) {
+		t.Errorf("a browser: %q, %v", out, err)
+	}
+	if out, err := town.audit("person", "eve"); err == nil || !strings.Contains(err.Error(),
+		"eve: there is no account") {
+		t.Errorf("nobody: %q, %v", out, err)
+	}
+}
+
+// TestAuditNamesProvided: people of a provider who are signed in have their names, and the others
+// can be found.
+func TestAuditNamesProvided(t *testing.T) {
+	town, p := newProvided(t, false, auditing)
+	town.commandOf(p)
+	p.SignIn(ada)
+	v := town.visitor("192.0.2.1")
+	v.through("/")
+	v.signedIn()
+	id := town.person().ID
+
+	want := fmt.Sprintf("{%q:%q}\n", id, ada.Name)
+	if names, err := town.audit("names"); err != nil || names != want {
+		t.Errorf("names are %s, %v; want %s", names, err, want)
+	}
+	if names, err := town.audit("names", "2999-01-01"); err != nil || names != "{}\n" {
+		t.Errorf("names of no records are %s, %v", names, err)
+	}
+
+	v.post("/sign-out")
+	if names, err := town.audit("names"); err != nil || names != "{}\n" {
+		t.Errorf("names of who is signed out are %s, %v", names, err)
+	}
+	for _, who := range []string{"ada", p.Issuer + "#ada"} {
+		if out, err := town.audit("person", who); err != nil || out != id+"\n" {
+			t.Errorf("%s: %q, %v; want %s", who, out, err, id)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -22,8 +23,8 @@ import (
 )
 
 type auditOptions struct {
-	since, export, against string
-	json, verify           bool
+	since, person, export, against string
+	json, verify                   bool
 }
 
 func (a *App) auditCommand() *cobra.Command {
@@ -37,7 +38,11 @@ configurations up made. It runs inside one of the stack's gates.
 
 --verify finds a record that was changed, taken out or moved. One that was cut
 off the end it finds with --against: the file of an earlier --export, or what
-the services logged where codexcontinue:audit is {log: true}.`,
+the services logged where codexcontinue:audit is {log: true}.
+
+WHO is a name where the stack knows one: of accounts that there are, or of people of
+a provider who are signed in. Others are pseudonyms; --person finds what they did.
+` + aPerson + " A browser of before people signed in is browser:ID.",
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.audit(c.Context(), stackOf(args), o)
@@ -46,6 +51,7 @@ the services logged where codexcontinue:audit is {log: true}.`,
 
 	f := c.Flags()
 	f.StringVar(&o.since, "since", "", "print records of this day (UTC) and later: 2026-11-26")
+	f.StringVar(&o.person, "person", "", "print records of this person, and about them, alone")
 	f.BoolVar(&o.json, "json", false, "print the records as they are, one line of JSON each")
 	f.BoolVar(&o.verify, "verify", false, "check all records, and print what was found")
 	f.StringVar(&o.export, "export", "", "write the records as they are to this new file")
@@ -64,6 +70,9 @@ func (o auditOptions) check() error {
 	case prints && (o.verify || o.against != ""):
 		return usageError{errors.New("--verify and --against check all records and give none " +
 			"out: leave out --since, --json and --export")}
+	case o.person != "" && (o.export != "" || o.verify || o.against != ""):
+		return usageError{errors.New("--person prints the records of one person: leave out " +
+			"--export, --verify and --against, which are of all")}
 	case o.json && o.export != "":
 		return usageError{errors.New("--export writes the records to a file and --json prints " +
 			"them: leave out one")}
@@ -101,6 +110,9 @@ func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
 	}
 
 	lines, err := g.auditLines(ctx, o.since)
+	if err == nil && o.person != "" {
+		lines, err = a.linesOf(ctx, g, lines, o.person)
+	}
 	if err != nil {
 		return err
 	}
@@ -112,7 +124,39 @@ func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
 		return nil
 	}
 
-	return a.printAudit(ctx, g, lines)
+	return a.printAudit(ctx, g, lines, o.since)
+}
+
+// linesOf returns those of the lines that are of the person or about them. The gate computes what
+// the records call them.
+func (a *App) linesOf(
+	ctx context.Context, g gate, lines []string, person string,
+) (of []string, err error) {
+	output, err := g.run(ctx, "audit", "person", person)
+	if err != nil {
+		return nil, err
+	}
+
+	ids := strings.Fields(output)
+	for _, line := range lines {
+		r, err := auditlog.Parse(line)
+		if err != nil {
+			return nil, notRecord(err)
+		}
+		if slices.Contains(ids, r.Actor) || slices.Contains(ids, r.Object) ||
+			slices.Contains(ids, r.Detail["to"]) {
+			of = append(of, line)
+		}
+	}
+
+	if len(of) == 0 {
+		a.say("there is no record of %s, if this is how they are called", person)
+	}
+	return of, nil
+}
+
+func notRecord(err error) error {
+	return fmt.Errorf("%w: `codexctl audit --verify` says where", err)
 }
 
 // verifyAudit has the gate check all records, by the key that it alone has, and compares them with
@@ -183,16 +227,21 @@ func (a *App) exportAudit(ctx context.Context, g gate, o auditOptions) (err erro
 	return nil
 }
 
-// printAudit prints the records as a table. Accounts that there still are have their names.
-func (a *App) printAudit(ctx context.Context, g gate, lines []string) error {
-	output, err := g.run(ctx, "audit", "names")
+// printAudit prints the records, which are of the day and later, as a table. People whom the gate
+// knows by name have it.
+func (a *App) printAudit(ctx context.Context, g gate, lines []string, since string) error {
+	words := []string{"audit", "names"}
+	if since != "" {
+		words = append(words, since)
+	}
+	output, err := g.run(ctx, words...)
 	if err != nil {
 		return err
 	}
 
 	names := map[string]string{}
 	if err := json.Unmarshal([]byte(output), &names); err != nil {
-		return fmt.Errorf("the names of the accounts: %w", err)
+		return fmt.Errorf("the names of people: %w", err)
 	}
 
 	var text strings.Builder
@@ -217,7 +266,7 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 	for _, line := range lines {
 		r, err := auditlog.Parse(line)
 		if err != nil {
-			return fmt.Errorf("%w: `codexctl audit --verify` says where", err)
+			return notRecord(err)
 		}
 
 		who := named(r.Actor)

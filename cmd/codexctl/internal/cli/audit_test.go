@@ -79,6 +79,8 @@ func TestAuditOptions(t *testing.T) {
 		"--verify --json":                "--verify and --against check all records",
 		"--against x --export y":         "--verify and --against check all records",
 		"--against x --since 2026-11-26": "--verify and --against check all records",
+		"--person ada --export x":        "--person prints the records of one person",
+		"--person ada --verify":          "--person prints the records of one person",
 		"--export x --json":              "--export writes the records to a file",
 	} {
 		var stderr strings.Builder
@@ -91,7 +93,7 @@ func TestAuditOptions(t *testing.T) {
 
 	for _, o := range []auditOptions{
 		{verify: true, against: "x"},
-		{since: "2026-11-26", json: true},
+		{since: "2026-11-26", person: "ada", json: true},
 		{since: "2026-11-26", export: "x"},
 	} {
 		if err := o.check(); err != nil {
@@ -227,5 +229,49 @@ func TestConfiguring(t *testing.T) {
 				t.Errorf("said is %q, want %q", said.String(), tt.said)
 			}
 		})
+	}
+}
+
+// TestAuditPerson holds which records are of a person: those of what the person did, and those about
+// the person, by what the gate says that records call them.
+func TestAuditPerson(t *testing.T) {
+	var lines []string
+	for i, r := range []auditlog.Record{
+		{Action: auditlog.UserInvited, Actor: "P1", Object: "N2"},
+		{Action: auditlog.Question, Actor: "P2"},
+		{Action: auditlog.Question, Actor: "P1"},
+		{Action: auditlog.Read, By: "carol", Object: "P2"},
+		{Action: auditlog.Move, By: "carol", Object: "P3", Detail: map[string]string{"to": "P2"}},
+		{Action: auditlog.Configuration, By: "P2"},
+	} {
+		r.Number = int64(i) + 1
+		lines = append(lines, auditlog.Key{}.Seal(r))
+	}
+
+	var said strings.Builder
+	a := &App{now: time.Now, err: console.New(&said, func(string) string { return "" })}
+	g := gate{program: "/gate", platform: commands{run: func(command []string) (int, string) {
+		switch strings.Join(command, " ") {
+		case "/gate audit person ada":
+			return 0, "P2\nN2\n"
+		case "/gate audit person bob":
+			return 0, "P9\n"
+		}
+		return 1, "gate: eve: there is no account with this name"
+	}}}
+
+	of, err := a.linesOf(t.Context(), g, lines, "ada")
+	if want := slices.Concat(lines[:2], lines[3:5]); err != nil || !slices.Equal(of, want) {
+		t.Errorf("%q, %v", of, err)
+	}
+	if of, err := a.linesOf(t.Context(), g, lines, "bob"); err != nil || len(of) > 0 ||
+		!strings.Contains(said.String(), "there is no record of bob") {
+		t.Errorf("%q, %v, said %q", of, err, said.String())
+	}
+	if _, err := a.linesOf(t.Context(), g, lines, "eve"); err == nil {
+		t.Error("nobody has records")
+	}
+	if _, err := a.linesOf(t.Context(), g, []string{"x"}, "ada"); err == nil {
+		t.Error("what is no record is one of ada's")
 	}
 }
