@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,8 +36,10 @@ type engineHost struct {
 	daemon   daemonFile
 	separate bool
 
-	// audited are the paths that the audit rules of the machine watch; nil if they cannot be read.
-	audited []string
+	// audited are the paths of the machine that audit rules are to watch, rules what they watch; nil
+	// if they cannot be read.
+	audited []auditedPath
+	rules   []auditRule
 }
 
 // daemonFile is the part of the engine's configuration file that is read.
@@ -47,6 +50,8 @@ type daemonFile struct {
 	DefaultUlimits  map[string]any `json:"default-ulimits"`
 	NoNewPrivileges bool           `json:"no-new-privileges"`
 	SeccompProfile  string         `json:"seccomp-profile"`
+	CgroupParent    string         `json:"cgroup-parent"`
+	StorageOptions  []string       `json:"storage-opts"`
 }
 
 const (
@@ -92,6 +97,14 @@ type recommendation struct {
 func (h engineHost) findings() []Finding {
 	var out []Finding
 	kept, unknown := 0, []string{}
+
+	if h.local && h.rules != nil {
+		missing, warning := unwatched(h.audited, h.rules)
+		out, kept = append(out, warning...), len(h.audited)-len(missing)
+	} else {
+		unknown = append(unknown, "1.1.3 to 1.1.18")
+	}
+
 	for _, r := range h.recommendations() {
 		switch {
 		case !r.known:
@@ -113,7 +126,7 @@ func (h engineHost) findings() []Finding {
 func (h engineHost) recommendations() []recommendation {
 	rootless := h.option("rootless")
 	set := func(line string) string { return "set " + line + " in " + daemonJSON + restartEngine }
-	out := []recommendation{{
+	return []recommendation{{
 		"1.1.1", h.separate, h.local,
 		"the engine's data shares a file system with the system",
 		"mount a partition at " + h.info.DockerRootDir + ", so that containers cannot fill the system's disk",
@@ -122,19 +135,12 @@ func (h engineHost) recommendations() []recommendation {
 		fmt.Sprintf("%d users of the group %s are root on this machine by the engine's socket: %s",
 			len(h.members), h.group, strings.Join(h.members, ", ")),
 		"remove those who need not be: sudo gpasswd -d USER " + h.group,
-	}}
-
-	for _, watched := range []struct{ number, path string }{
-		{"1.1.3", "/usr/bin/dockerd"}, {"1.1.5", "/var/lib/docker"}, {"1.1.6", "/etc/docker"},
-	} {
-		out = append(out, recommendation{
-			watched.number, slices.Contains(h.audited, watched.path), h.local && h.audited != nil,
-			"no audit rule watches " + watched.path,
-			"add -w " + watched.path + " -k docker to a file in /etc/audit/rules.d, and run augenrules --load",
-		})
-	}
-
-	return append(out, []recommendation{{
+	}, {
+		number: "1.2.1", // whether the host is hardened, for which there are benchmarks of their own
+	}, {
+		// Whether the engine is up to date: nothing here knows its newest release.
+		number: "1.2.2 (the engine is " + cmp.Or(h.info.ServerVersion, "of an unknown version") + ")",
+	}, {
 		"2.1", rootless, true, "the engine runs as root",
 		"consider rootless Docker: https://docs.docker.com/engine/security/rootless",
 	}, {
@@ -166,6 +172,17 @@ func (h engineHost) recommendations() []recommendation {
 		"2.9", h.option("userns") || rootless, true, "root of a container is root of the machine; no " +
 			"container of a stack runs as root", set(`"userns-remap": "default"`),
 	}, {
+		"2.10", h.daemon.CgroupParent == "", h.local,
+		"containers are in the cgroup " + h.daemon.CgroupParent + ", which may bound them otherwise",
+		`remove "cgroup-parent" from ` + daemonJSON + restartEngine,
+	}, {
+		// Only devicemapper has such a size.
+		"2.11", !slices.ContainsFunc(h.daemon.StorageOptions, func(option string) bool {
+			return strings.HasPrefix(option, "dm.basesize=")
+		}), h.local || h.info.Driver != "devicemapper",
+		"the base device's size is changed, which is the most that a container can write",
+		`remove dm.basesize from "storage-opts" in ` + daemonJSON + restartEngine,
+	}, {
 		"2.12", len(h.info.Plugins.Authorization) > 0 || rootless, true,
 		"no plugin says which commands a client may send", "install an authorization plugin where " +
 			"several people use the socket: https://docs.docker.com/engine/extend/plugins_authorization",
@@ -191,7 +208,7 @@ func (h engineHost) recommendations() []recommendation {
 	}, {
 		"2.18", !h.info.ExperimentalBuild, true, "the engine's experimental features are on",
 		`remove "experimental" from ` + daemonJSON + restartEngine,
-	}}...)
+	}}
 }
 
 // option reports whether the engine names the security option.
@@ -255,7 +272,8 @@ func (h *engineHost) readMachine(socket string) {
 			h.readGroup(strconv.FormatUint(uint64(owner.Gid), 10))
 		}
 	}
-	h.audited = auditedPaths(os.DirFS("/etc/audit/rules.d"))
+	h.audited = auditedPaths(h.info.DockerRootDir)
+	h.rules = resolved(auditRules(os.DirFS(auditFolder)))
 }
 
 // readGroup reads who is in the group.
@@ -280,29 +298,4 @@ func membersOf(text, id string) []string {
 		}
 	}
 	return nil
-}
-
-// auditedPaths returns the paths that the rules in the folder watch; nil if it cannot be read.
-func auditedPaths(rules fs.FS) []string {
-	names, err := fs.Glob(rules, "*.rules")
-	if _, statErr := fs.Stat(rules, "."); err != nil || statErr != nil {
-		return nil
-	}
-
-	out := []string{}
-	for _, name := range names {
-		text, err := fs.ReadFile(rules, name)
-		if err != nil {
-			return nil
-		}
-		for line := range strings.Lines(string(text)) {
-			words := strings.Fields(line)
-			for i, word := range words {
-				if word == "-w" && i+1 < len(words) {
-					out = append(out, filepath.Clean(words[i+1]))
-				}
-			}
-		}
-	}
-	return out
 }

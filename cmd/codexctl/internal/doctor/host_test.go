@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
@@ -16,7 +15,7 @@ func hardened() engineHost {
 	return engineHost{
 		info: system.Info{
 			Driver: "overlay2", LoggingDriver: "journald", LiveRestoreEnabled: true,
-			DockerRootDir: "/var/lib/docker",
+			DockerRootDir: "/var/lib/docker", ServerVersion: "28.5.2",
 			SecurityOptions: []string{"name=seccomp,profile=builtin", "name=rootless",
 				"name=no-new-privileges"},
 			RegistryConfig: &registry.ServiceConfig{
@@ -30,7 +29,8 @@ func hardened() engineHost {
 		daemon: daemonFile{
 			UserlandProxy: new(false), DefaultUlimits: map[string]any{"nofile": 1},
 		},
-		audited: []string{"/usr/bin/dockerd", "/var/lib/docker", "/etc/docker"},
+		audited: []auditedPath{{"1.1.3", "/usr/bin/dockerd"}, {"1.1.11", "/etc/docker/daemon.json"}},
+		rules:   []auditRule{{"/usr/bin/dockerd", false}, {"/etc/docker", true}},
 	}
 }
 
@@ -63,9 +63,9 @@ func TestHardening(t *testing.T) {
 			h.info.Plugins.Authorization = []string{"opa"}
 			h.members = []string{"a", "b"}
 		},
-		"1.1.3": func(h *engineHost) { h.audited = h.audited[1:] },
-		"1.1.5": func(h *engineHost) { h.audited = []string{"/usr/bin/dockerd", "/etc/docker"} },
-		"1.1.6": func(h *engineHost) { h.audited = h.audited[:2] },
+		"1.1.3":         func(h *engineHost) { h.rules = h.rules[1:] },
+		"1.1.11":        func(h *engineHost) { h.rules[1].tree = false },
+		"1.1.3, 1.1.11": func(h *engineHost) { h.rules = []auditRule{} },
 		"2.1": func(h *engineHost) {
 			h.info.SecurityOptions[1] = "name=userns"
 			h.info.Plugins.Authorization = []string{"opa"}
@@ -80,6 +80,8 @@ func TestHardening(t *testing.T) {
 				"WARNING: API is accessible on http://0.0.0.0:2375 without encryption.\n"}
 		},
 		"2.8":  func(h *engineHost) { h.daemon.DefaultUlimits = nil },
+		"2.10": func(h *engineHost) { h.daemon.CgroupParent = "/all" },
+		"2.11": func(h *engineHost) { h.daemon.StorageOptions = []string{"dm.basesize=20G"} },
 		"2.13": func(h *engineHost) { h.info.LoggingDriver = "json-file" },
 		"2.14": func(h *engineHost) { h.info.SecurityOptions = h.info.SecurityOptions[:2] },
 		"2.15": func(h *engineHost) { h.info.LiveRestoreEnabled = false },
@@ -108,13 +110,26 @@ func TestHardening(t *testing.T) {
 	}
 
 	// Of another machine's engine less is to be seen, and that is said.
-	h = hardened()
-	h.local, h.separate = false, false
-	all := h.findings()
-	last := all[len(all)-1]
-	if len(all) != 1 || last.Status != OK || !strings.Contains(last.Detail,
-		"not to be seen from here: 1.1.1, 1.1.2, 1.1.3, 1.1.5, 1.1.6, 2.3, 2.4, 2.8, 2.16") {
-		t.Errorf("got %+v", all)
+	const never = "1.2.1, 1.2.2 (the engine is 28.5.2)"
+	const audit, remote = "1.1.3 to 1.1.18, ", "1.1.1, 1.1.2, "
+	for _, test := range []struct {
+		change func(*engineHost)
+		want   string
+	}{
+		{func(*engineHost) {}, never},
+		{func(h *engineHost) { h.rules = nil }, audit + never},
+		{func(h *engineHost) { h.local, h.separate = false, false },
+			audit + remote + never + ", 2.3, 2.4, 2.8, 2.10, 2.16"},
+		{func(h *engineHost) { h.local, h.separate, h.info.Driver = false, false, "devicemapper" },
+			audit + remote + never + ", 2.3, 2.4, 2.8, 2.10, 2.11, 2.16"},
+	} {
+		h = hardened()
+		test.change(&h)
+		all := h.findings()
+		_, unseen, _ := strings.Cut(all[len(all)-1].Detail, "not to be seen from here: ")
+		if len(all) != 1 || all[0].Status != OK || unseen != test.want {
+			t.Errorf("got %+v, want not to be seen %s", all, test.want)
+		}
 	}
 }
 
@@ -125,13 +140,5 @@ func TestReadingTheMachine(t *testing.T) {
 	}
 	if got := membersOf(group, "998"); got != nil {
 		t.Errorf("members of an empty group: %v", got)
-	}
-
-	rules := fstest.MapFS{"docker.rules": {Data: []byte("# -w\n-w /etc/docker/ -k docker\n-D\n-w\n")}}
-	if got := auditedPaths(rules); !slices.Equal(got, []string{"/etc/docker"}) {
-		t.Errorf("watched: %v", got)
-	}
-	if got := auditedPaths(fstest.MapFS{}); got == nil || len(got) != 0 {
-		t.Errorf("of no rules: %v", got)
 	}
 }
