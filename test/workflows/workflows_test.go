@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,9 +24,10 @@ type workflow struct {
 	Jobs        map[string]struct {
 		Permissions map[string]string
 		Environment string
+		Minutes     int `yaml:"timeout-minutes"`
 		Steps       []struct {
-			Uses, Run string
-			With      map[string]any
+			Uses, Run, If string
+			With          map[string]any
 		}
 	}
 }
@@ -145,6 +147,49 @@ func TestPullRequestsAreTested(t *testing.T) {
 
 	if len(w.Jobs) != 2 {
 		t.Errorf("test.yml has %d jobs, want lint and test", len(w.Jobs))
+	}
+}
+
+// TestNightly checks that what is too long for a pull request is run all the same, with what earlier
+// runs built, also where one failed, and with no right that a test could misuse.
+func TestNightly(t *testing.T) {
+	w, text := read(t, "e2e.yml")
+	if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" ||
+		strings.Contains(text, "secrets.") || strings.Contains(text, "pull_request") {
+		t.Errorf("e2e.yml may do %v, or runs a fork's code or with secrets", w.Permissions)
+	}
+	for _, when := range []string{"\n  schedule:\n", "\n  workflow_dispatch:\n"} {
+		if !strings.Contains(text, when) {
+			t.Errorf("e2e.yml has no %s", strings.TrimSpace(when))
+		}
+	}
+
+	job := w.Jobs["e2e"]
+	if len(w.Jobs) != 1 || job.Permissions != nil || job.Minutes != 90 {
+		t.Fatalf("e2e.yml has %d jobs, the one of e2e %d minutes", len(w.Jobs), job.Minutes)
+	}
+
+	var order []string
+	var kept []any
+	for _, s := range job.Steps {
+		action, _, _ := strings.Cut(s.Uses, "@")
+		switch {
+		case strings.HasPrefix(action, "actions/cache/"):
+			order, kept = append(order, action), append(kept, s.With["path"])
+			if action == "actions/cache/save" && s.If != "${{ !cancelled() }}" {
+				t.Errorf("what was built is kept if %q", s.If)
+			}
+		case s.Run == ".ci/run":
+			order = append(order, s.Run)
+		}
+	}
+	want := []string{"actions/cache/restore", ".ci/run", "actions/cache/save"}
+	if !slices.Equal(order, want) {
+		t.Fatalf("e2e.yml runs %v, want %v", order, want)
+	}
+	const paths = "~/.cache/codexcontinue-test\n~/.cache/go-build\n~/go/pkg/mod\n"
+	if kept[0] != paths || kept[1] != paths {
+		t.Errorf("it has %q and keeps %q", kept[0], kept[1])
 	}
 }
 
