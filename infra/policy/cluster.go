@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/workload"
@@ -26,8 +28,8 @@ var clusterRules = []Rule{{
 	}),
 }, {
 	ID: "egress",
-	Reason: "an intruder takes along what he finds by any way that is open: a whole network, or a " +
-		"name server that is not the cluster's",
+	Reason: "an intruder takes along what he finds by any way that is open: one that nothing needs, a " +
+		"whole network, or a name server that is not the cluster's",
 	Fix: "name host and port of each destination in outside of the service, from which its " +
 		"NetworkPolicy is made",
 	check: workloads(func(in Input, w workload.Workload) []string {
@@ -36,18 +38,60 @@ var clusterRules = []Rule{{
 			return nil
 		}
 
+		declared := outside(in.Stack, w)
 		var out []string
 		for _, way := range w.WaysOut {
 			to, ports, narrow := strings.Cut(way, " port ")
+			numbers := strings.Split(ports, ", ")
 			switch {
 			case !narrow:
 				out = append(out, "reaches "+to+" at any port")
 			case strings.Contains(ports, "-"):
 				out = append(out, "reaches "+to+" at the ports "+ports)
-			case slices.Contains(strings.Split(ports, ", "), "53"):
+			case slices.Contains(numbers, "53"):
 				out = append(out, "asks "+to+" for names")
+			default:
+				for _, port := range numbers {
+					needed := slices.ContainsFunc(declared, func(o stacks.Outside) bool {
+						return leadsTo(o, to, port)
+					})
+					out = append(out, when(!needed, "reaches %s at port %s, which is in no outside "+
+						"of the service", to, port)...)
+				}
 			}
 		}
 		return out
 	}),
 }}
+
+// outside returns what the stack says that the workload reaches beyond it: what each service does of
+// which there is a container. The Job that makes the model has those of others.
+func outside(s stacks.Stack, w workload.Workload) []stacks.Outside {
+	var out []stacks.Outside
+	names := []string{w.Service}
+	for _, c := range w.Containers {
+		names = append(names, c.Name)
+	}
+
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if svc := s.Service(name); svc != nil {
+			out = append(out, svc.Outside...)
+		}
+	}
+	return out
+}
+
+// leadsTo reports whether the destination is what a way out with the port leads to. A name, as any
+// host, may be at any address, and at none in the cluster's other namespaces.
+func leadsTo(o stacks.Outside, to, port string) bool {
+	if strconv.Itoa(o.Port) != port || to == workload.Namespaces {
+		return false
+	}
+	a, err := netip.ParseAddr(o.Host)
+	if err != nil {
+		return true
+	}
+	a = a.Unmap()
+	return to == netip.PrefixFrom(a, a.BitLen()).String()
+}

@@ -133,7 +133,7 @@ func Within(value string, most time.Duration) bool {
 // own on an engine, the ports of destinations on a cluster.
 func ofEgress(way string) bool {
 	return strings.Contains(way, "network "+stacks.EgressNetwork) ||
-		strings.Contains(way, " port ") && !strings.HasPrefix(way, "other namespaces")
+		strings.Contains(way, " port ") && !strings.HasPrefix(way, workload.Namespaces)
 }
 
 // atHand returns what the containers have that must not be where there is a way out.

@@ -235,6 +235,46 @@ var badOnKubernetes = map[string]bad{
 		subject: "backend",
 		want:    "egress",
 	},
+	"a port that nobody needs": {
+		tamperAll: object("NetworkPolicy", "ml", egress(map[string]any{
+			"to":    []any{map[string]any{"ipBlock": map[string]any{"cidr": "0.0.0.0/0"}}},
+			"ports": []any{map[string]any{"port": 443.0}},
+		})),
+		subject: "ml",
+		want:    "egress",
+	},
+	"another port than the one for models": {
+		tamperAll: object("NetworkPolicy", "ollama", egress(map[string]any{
+			"to":    []any{map[string]any{"ipBlock": map[string]any{"cidr": "0.0.0.0/0"}}},
+			"ports": []any{map[string]any{"port": 443.0}, map[string]any{"port": 80.0}},
+		})),
+		subject: "ollama",
+		want:    "egress",
+	},
+	"an address that nobody needs": {
+		tamperAll: object("NetworkPolicy", "redis", egress(map[string]any{
+			"to":    []any{map[string]any{"ipBlock": map[string]any{"cidr": "203.0.113.7/32"}}},
+			"ports": []any{map[string]any{"port": 443.0}},
+		})),
+		subject: "redis",
+		want:    "egress",
+	},
+	"a Job that downloads": {
+		tamperAll: object("NetworkPolicy", "model", egress(map[string]any{
+			"to":    []any{map[string]any{"ipBlock": map[string]any{"cidr": "0.0.0.0/0"}}},
+			"ports": []any{map[string]any{"port": 443.0}},
+		})),
+		subject: "model",
+		want:    "egress",
+	},
+	"others' pods at the port for models": {
+		tamperAll: object("NetworkPolicy", "ollama", egress(map[string]any{
+			"to":    []any{map[string]any{"namespaceSelector": map[string]any{}}},
+			"ports": []any{map[string]any{"port": 443.0}},
+		})),
+		subject: "ollama",
+		want:    "egress",
+	},
 	"one backend": {change: service("backend", func(s *stacks.Service) { s.Replicas = 1 }),
 		subject: "backend", want: "replicas"},
 	"less memory than it may use": {service: "redis", tamper: container(func(c map[string]any) {

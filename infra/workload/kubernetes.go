@@ -336,6 +336,9 @@ func (w *Workload) fence(policies []networkingv1.NetworkPolicy, pod map[string]s
 	w.WaysOut = slices.Compact(w.WaysOut)
 }
 
+// Namespaces is the beginning of a way out to pods of other namespaces.
+const Namespaces = "other namespaces"
+
 // dnsPort is where the cluster's name servers are asked.
 const dnsPort = 53
 
@@ -376,7 +379,7 @@ func (w *Workload) let(rule networkingv1.NetworkPolicyEgressRule) {
 		case to.NamespaceSelector != nil && onlyDNS:
 			w.NamesOutside = true
 		case to.NamespaceSelector != nil:
-			w.WaysOut = append(w.WaysOut, "other namespaces"+at)
+			w.WaysOut = append(w.WaysOut, Namespaces+at)
 		case to.PodSelector != nil &&
 			to.PodSelector.MatchLabels[stacks.LabelService] == stacks.Resolver: // no callee either
 		case to.PodSelector != nil && to.PodSelector.MatchLabels[stacks.LabelService] != "":
