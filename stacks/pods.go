@@ -29,7 +29,7 @@ type PodSettings struct {
 func (p *PodSettings) fields() fields {
 	return fields{
 		"labels":        decodeMeta(&p.Labels, true),
-		"annotations":   decodeMeta(&p.Annotations, false),
+		"annotations":   decodeAnnotations(&p.Annotations),
 		"nodeSelector":  decodeMeta(&p.NodeSelector, true),
 		"tolerations":   list(decodeToleration(&p.Tolerations)),
 		"priorityClass": objectName(&p.PriorityClass),
@@ -135,6 +135,29 @@ func decodeMeta(into *map[string]string, values bool) func(string) error {
 				wrong("is the stack's own to set: remove it")
 			case values && !labelValueRule.MatchString((*into)[key]):
 				wrong("its value has at most 63 letters, digits, dashes, dots and underscores")
+			}
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// profiles are the beginnings of the annotations by which profiles of AppArmor and seccomp were chosen
+// before pods had fields for them. Clusters still obey the first.
+var profiles = []string{
+	"container.apparmor.security.beta.kubernetes.io/",
+	"container.seccomp.security.alpha.kubernetes.io/",
+	"seccomp.security.alpha.kubernetes.io/",
+}
+
+// decodeAnnotations reads annotations. None of them may confine containers less than the stack does.
+func decodeAnnotations(into *map[string]string) func(string) error {
+	return func(v string) error {
+		errs := []error{decodeMeta(into, false)(v)}
+		for _, key := range slices.Sorted(maps.Keys(*into)) {
+			if slices.ContainsFunc(profiles, func(p string) bool { return strings.HasPrefix(key, p) }) {
+				errs = append(errs, fmt.Errorf("%q: chooses a container's profile, which is always the "+
+					"runtime's default: remove it; give nodes another default in their container runtime",
+					key))
 			}
 		}
 		return errors.Join(errs...)

@@ -58,6 +58,14 @@ func TestWrongPodSettings(t *testing.T) {
 			`codexcontinue:kubernetes.annotations: "a b": is no key`},
 		"no value": {"kubernetes", `{"labels": {"a": "x y"}}`,
 			`codexcontinue:kubernetes.labels: "a": its value has at most 63`},
+		"no profile of AppArmor": {"services", `{"ml": {"annotations":
+			{"container.apparmor.security.beta.kubernetes.io/ml": "unconfined"}}}`,
+			`codexcontinue:services.ml.annotations: ` +
+				`"container.apparmor.security.beta.kubernetes.io/ml": chooses a container's profile`},
+		"no profile of seccomp": {"kubernetes", `{"annotations":
+			{"seccomp.security.alpha.kubernetes.io/pod": "unconfined"}}`,
+			`codexcontinue:kubernetes.annotations: ` +
+				`"seccomp.security.alpha.kubernetes.io/pod": chooses a container's profile`},
 		"no class": {"services", `{"redis": {"priorityClass": "High"}}`,
 			`codexcontinue:services.redis.priorityClass: "High" is no name of an object`},
 		"no pull secret": {"kubernetes", `{"pullSecrets": ["A"]}`,

@@ -57,6 +57,11 @@ var badOnKubernetes = map[string]bad{
 	"no seccomp": {service: "ml",
 		tamper: container(security("seccompProfile",
 			map[string]any{"type": "Unconfined"})), want: "confined"},
+	"no AppArmor, as an annotation says": {service: "ml", tamper: func(in map[string]any) {
+		at(in, "spec", "template", "metadata")["annotations"] = map[string]any{
+			"container.apparmor.security.beta.kubernetes.io/ml": "unconfined",
+		}
+	}, want: "confined"},
 	"the machine's network": {service: "backend", tamper: pod("hostNetwork", true),
 		want: "host-namespace"},
 	"the machine's processes": {

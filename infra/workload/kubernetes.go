@@ -282,6 +282,12 @@ func (v *View) addPods(
 	add := func(container corev1.Container, init bool) {
 		read := podContainer(container, pod, sources)
 		read.Init, read.Labels = init, template.Annotations
+		// Clusters still obey the annotation of before there was a field.
+		const prefix = corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix
+		if template.Annotations[prefix+container.Name] == corev1.DeprecatedAppArmorBetaProfileNameUnconfined &&
+			!slices.Contains(read.Unconfined, appArmor) {
+			read.Unconfined = append(read.Unconfined, appArmor)
+		}
 		if pushed, ok := c.pushed[read.Name]; ok && read.Image == plan.Computed {
 			read.Image, read.Built = pushed, true
 		}
@@ -499,11 +505,14 @@ func (c *Container) secure(own *corev1.SecurityContext, pod *corev1.PodSecurityC
 		c.Unconfined = append(c.Unconfined, "seccomp")
 	}
 
-	appArmor := cmp.Or(own.AppArmorProfile, pod.AppArmorProfile)
-	if appArmor != nil && appArmor.Type == corev1.AppArmorProfileTypeUnconfined {
-		c.Unconfined = append(c.Unconfined, "apparmor")
+	profile := cmp.Or(own.AppArmorProfile, pod.AppArmorProfile)
+	if profile != nil && profile.Type == corev1.AppArmorProfileTypeUnconfined {
+		c.Unconfined = append(c.Unconfined, appArmor)
 	}
 }
+
+// appArmor is the name of a confinement.
+const appArmor = "apparmor"
 
 func probeOf(p *corev1.Probe) []string {
 	switch {
