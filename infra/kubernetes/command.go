@@ -45,6 +45,10 @@ type Command struct {
 	// Stack is the service's, Namespace where the stack is.
 	Stack     stacks.Stack
 	Namespace string
+
+	// Pods are the settings of the service's pods, PullSecrets those of the stack.
+	Pods        stacks.PodSettings
+	PullSecrets []string
 }
 
 // extract writes the archive to the folder that is its first argument, and runs the others there.
@@ -74,6 +78,9 @@ func (c Command) Objects() (*batchv1.Job, []*corev1.PersistentVolumeClaim) {
 		StdinOnce:       true, // a command without the one who sends the archive ends
 	}}
 
+	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}
+	settle(&pod, c.Pods, c.PullSecrets)
+
 	return &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			GenerateName: c.Name + "-",
@@ -84,10 +91,7 @@ func (c Command) Objects() (*batchv1.Job, []*corev1.PersistentVolumeClaim) {
 			ActiveDeadlineSeconds:   new(int64(seconds(commandDeadline))),
 			BackoffLimit:            new(int32(0)),
 			TTLSecondsAfterFinished: new(int32(seconds(commandKept))),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       spec,
-			},
+			Template:                pod,
 		},
 	}, claims
 }

@@ -31,7 +31,19 @@ func TestCommand(t *testing.T) {
 		Image:     "registry.example/ml-dev:1",
 		Stack:     stack,
 		Namespace: "team",
+
+		Pods: stacks.PodSettings{
+			Labels:        map[string]string{"team": "chat"},
+			NodeSelector:  map[string]string{"disk": "ssd"},
+			Tolerations:   []stacks.Toleration{{Key: "data"}},
+			PriorityClass: "low",
+		},
+		PullSecrets: []string{"team"},
 	}.Objects()
+	checkPlace(t, job.Spec.Template, "low", map[string]string{"disk": "ssd"}, "data")
+	if job.Labels["team"] != "" {
+		t.Errorf("the Job itself is marked: %v", job.Labels)
+	}
 	pod := job.Spec.Template.Spec
 	c := pod.Containers[0]
 

@@ -133,16 +133,20 @@ func (r *renderer) addGatewayObject(
 		"spec":       spec,
 	}}
 
-	u.SetName(name)
-	u.SetNamespace(r.opts.Namespace)
-	u.SetLabels(r.labelsOf(stacks.Edge))
-	u.SetAnnotations(annotations)
+	meta := r.meta(name, r.labelsOf(stacks.Edge))
+	meta.Annotations = annotations
+	mark(&meta, r.opts.Pods[stacks.Edge])
+	u.SetName(meta.Name)
+	u.SetNamespace(meta.Namespace)
+	u.SetLabels(meta.Labels)
+	u.SetAnnotations(meta.Annotations)
 	return r.add(&Object{Resource: name, Component: stacks.Edge, After: after, API: u})
 }
 
 func (r *renderer) addIngress(route stacks.Route, p plan, service *Object) {
 	meta := r.meta(stacks.Edge, r.labelsOf(stacks.Edge))
 	meta.Annotations = issuerAnnotations(route.TLS)
+	mark(&meta, r.opts.Pods[stacks.Edge])
 	spec := networkingv1.IngressSpec{
 		IngressClassName: &route.Ingress.Class,
 		Rules: []networkingv1.IngressRule{{

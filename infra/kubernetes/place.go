@@ -11,20 +11,24 @@ import (
 )
 
 // place puts into a pod what the settings say of those of the service, or of the Job that makes the
-// model: where it goes, its class, and by what its images are pulled. With a GPU it goes where the
-// devices are.
+// model. With a GPU it goes where the devices are.
 func (r *renderer) place(pod *corev1.PodTemplateSpec, service string, gpu *stacks.GPU) {
-	p := r.opts.Pods[service]
-	r.mark(&pod.ObjectMeta, service)
+	nodes, taints := pod.Spec.NodeSelector, pod.Spec.Tolerations
+	settle(pod, r.opts.Pods[service], r.opts.PullSecrets)
+	if gpu != nil {
+		pod.Spec.NodeSelector, pod.Spec.Tolerations = nodes, taints
+	}
+}
+
+// settle puts into a pod what the settings say of it: where it goes, its class, and by what its images
+// are pulled.
+func settle(pod *corev1.PodTemplateSpec, p stacks.PodSettings, pullSecrets []string) {
+	mark(&pod.ObjectMeta, p)
 	pod.Spec.PriorityClassName = p.PriorityClass
-	for _, name := range r.opts.PullSecrets {
+	pod.Spec.NodeSelector, pod.Spec.Tolerations = p.NodeSelector, tolerations(p.Tolerations)
+	for _, name := range pullSecrets {
 		pod.Spec.ImagePullSecrets = append(pod.Spec.ImagePullSecrets,
 			corev1.LocalObjectReference{Name: name})
-	}
-
-	if gpu == nil {
-		pod.Spec.NodeSelector = p.NodeSelector
-		pod.Spec.Tolerations = tolerations(p.Tolerations)
 	}
 }
 
@@ -37,9 +41,8 @@ func (r *renderer) placed() []any {
 	return []any{p, r.opts.PullSecrets}
 }
 
-// mark adds the labels and annotations that the settings have for the service.
-func (r *renderer) mark(meta *metav1.ObjectMeta, service string) {
-	p := r.opts.Pods[service]
+// mark adds the labels and annotations of the settings.
+func mark(meta *metav1.ObjectMeta, p stacks.PodSettings) {
 	if len(p.Labels) > 0 {
 		meta.Labels = maps.Clone(meta.Labels)
 		maps.Copy(meta.Labels, p.Labels)

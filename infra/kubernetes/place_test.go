@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
@@ -78,6 +79,59 @@ func TestPlace(t *testing.T) {
 
 	if len(jobs) != 2 {
 		t.Errorf("the Jobs are %v, and the pod of one cannot change", jobs)
+	}
+}
+
+// TestMarkRoutes checks that what the settings say of the edge reaches what leads to it, beside what
+// cert-manager reads there.
+func TestMarkRoutes(t *testing.T) {
+	p, err := plan.Of(t.Context(), "../..", "prod", plan.OfOptions{Target: stacks.Kubernetes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const timeout, issuer = "nginx.ingress.kubernetes.io/proxy-read-timeout", "cert-manager.io/issuer"
+	opts := kubernetes.Options{Root: "../..", Pods: map[string]stacks.PodSettings{stacks.Edge: {
+		Labels:      map[string]string{"team": "chat"},
+		Annotations: map[string]string{timeout: "900"},
+	}}}
+
+	for _, test := range []struct {
+		route  stacks.Route
+		marked map[string]string // kinds with names, and the issuer
+	}{
+		{stacks.Route{Ingress: &stacks.Ingress{Class: "nginx"}}, map[string]string{"Ingress edge": "ca"}},
+		{stacks.Route{Gateway: &stacks.Gateway{Class: "istio"}}, map[string]string{
+			"Gateway edge": "ca", "HTTPRoute edge": "", "HTTPRoute edge-https": "",
+		}},
+	} {
+		test.route.Host, test.route.TLS = "chat.example.com", &stacks.TLS{Issuer: "ca"}
+		stack := p.Stack
+		stack.Route = &test.route
+		rendered, err := kubernetes.Render(stack, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		got := map[string]string{}
+		for _, o := range rendered.Objects {
+			meta, err := meta.Accessor(o.API)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kind := o.API.GetObjectKind().GroupVersionKind().Kind
+			if _, ok := test.marked[kind+" "+meta.GetName()]; !ok {
+				continue
+			}
+			a := meta.GetAnnotations()
+			if a[timeout] != "900" || meta.GetLabels()["team"] != "chat" ||
+				meta.GetLabels()[stacks.LabelService] != stacks.Edge {
+				t.Errorf("%s %s is marked %v and %v", kind, meta.GetName(), a, meta.GetLabels())
+			}
+			got[kind+" "+meta.GetName()] = a[issuer]
+		}
+		if d := cmp.Diff(test.marked, got); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
 	}
 }
 

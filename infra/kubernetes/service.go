@@ -208,7 +208,7 @@ func (r *renderer) addServiceObject(p plan, after []*Object) *Object {
 	}
 
 	meta := r.meta(p.Name, r.labelsOf(p.Name))
-	r.mark(&meta, p.Name)
+	mark(&meta, r.opts.Pods[p.Name])
 	return r.add(&Object{
 		Resource:    p.Name,
 		Component:   p.Name,

@@ -245,6 +245,9 @@ func (a *App) runOnCluster(
 		Image:     ref,
 		Stack:     stack,
 		Namespace: c.Namespace,
+
+		Pods:        settings.Pods(d.service),
+		PullSecrets: settings.Kubernetes.PullSecrets,
 	}.Objects()
 	checkout := sources.Checkout{
 		Root:      t.project.Root,
