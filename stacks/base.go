@@ -19,7 +19,7 @@ const (
 	OllamaImage  = "ollama/ollama:0.17.4"
 	CaddyImage   = "caddy:2.11.9"
 	CoreDNSImage = "coredns/coredns:1.14.7"
-	GoImage      = "golang:1.26-bookworm"
+	GoImage      = "golang:1.26.8-bookworm"
 )
 
 // Ports inside the containers; the services' are those of the compose stack that this replaces.

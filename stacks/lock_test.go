@@ -50,7 +50,7 @@ func TestLock(t *testing.T) {
 			Name: "redis", Tag: "8.2.1-bookworm", Digest: oneDigest,
 			Platforms: []string{"linux/amd64", "linux/arm64"},
 		},
-		stacks.LockedImage{Name: "golang", Tag: "1.26-bookworm", Digest: otherDigest},
+		stacks.LockedImage{Name: "golang", Tag: "1.26.8-bookworm", Digest: otherDigest},
 		stacks.LockedImage{Name: "caddy", Tag: "2.11.9"},
 		stacks.LockedImage{
 			Name: "ollama/ollama", Tag: "0.17.4", IDs: map[string]string{"linux/amd64": oneDigest},

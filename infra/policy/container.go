@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -163,13 +164,18 @@ var containerRules = []Rule{{
 }, {
 	ID:     "pinned-image",
 	Reason: "an image that moves under its tag changes the stack without a plan that shows it",
-	Fix:    "name a tag of one release, or a digest",
+	Fix: "name a tag of one release, or a digest, of what runs and of what it is built from; " +
+		stacks.LockFile + " has the digests",
 	check: containers(func(c container) []string {
 		image := "of a name that the plan does not know"
 		if c.Image != "" {
 			image = strconv.Quote(c.Image)
 		}
-		return when(!pinned(c.Image), "runs the image %s, which can change", image)
+		out := when(!pinned(c.Image), "runs the image %s, which can change", image)
+		for _, ref := range c.moving() {
+			out = append(out, fmt.Sprintf("is built from the image %q, which can change", ref))
+		}
+		return out
 	}),
 }, {
 	ID:     "debug",
@@ -193,6 +199,18 @@ func pinned(ref string) bool {
 	}
 	_, tag, _ := strings.Cut(name[strings.LastIndex(name, "/")+1:], ":")
 	return tag != "" && !slices.Contains(movingTags, tag) && !series.MatchString(tag)
+}
+
+// moving returns the images that the container's is built from and that can change: without a digest,
+// without the ID of one that was loaded by hand, and with a tag that moves.
+func (c container) moving() []string {
+	svc := c.in.Stack.Service(c.workload.Service)
+	if svc == nil || svc.Image.Build == nil || !c.Built {
+		return nil
+	}
+	return slices.DeleteFunc(svc.Image.Build.Bases(), func(ref string) bool {
+		return pinned(ref) || svc.Image.Build.BaseIDs[ref] != ""
+	})
 }
 
 // ofBackups reports whether the path is the directory that the stack's settings name for backups.

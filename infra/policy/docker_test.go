@@ -135,6 +135,9 @@ var badOnDocker = map[string]bad{
 	"a series": {change: service("redis", func(s *stacks.Service) {
 		s.Image.Ref = "redis:8.2-bookworm"
 	}), subject: "redis", want: "pinned-image"},
+	"a base of a series": {change: service("ml", func(s *stacks.Service) {
+		s.Image.Build.Args["GO_IMAGE"] = "golang:1.26-bookworm"
+	}), subject: "ml", want: "pinned-image"},
 	"no tag": {change: service("redis", func(s *stacks.Service) {
 		s.Image.Ref = "registry.example.com:5000/redis"
 	}), subject: "redis", want: "pinned-image"},

@@ -127,6 +127,30 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestBases checks what an image may be built from.
+func TestBases(t *testing.T) {
+	for ref, moves := range map[string]bool{
+		"golang:1.26-bookworm":          true,
+		"golang:1.26-bookworm@sha256:1": false,
+		"golang:1.26.8-bookworm":        false,
+		"golang:1.26":                   false, // whose ID is known
+		"golang":                        true,
+	} {
+		in := runningOn("a", workload.Container{Image: "codexcontinue/a:012345678901", Built: true})
+		in.Stack.Services = []stacks.Service{{Name: "a", Image: stacks.Image{Build: &stacks.Build{
+			Args:    map[string]string{"GO_IMAGE": ref, "SERVICE": "a"},
+			BaseIDs: map[string]string{"golang:1.26": "sha256:1"},
+		}}}}
+		var want []string
+		if moves {
+			want = []string{`is built from the image "` + ref + `", which can change`}
+		}
+		if d := cmp.Diff(want, findings(t, in, "pinned-image")); d != "" {
+			t.Errorf("%s (-want +got):\n%s", ref, d)
+		}
+	}
+}
+
 // TestFindingsNameTheContainer where there are several.
 func TestFindingsNameTheContainer(t *testing.T) {
 	one := runningOn("a", workload.Container{Name: "x", Privileged: true})

@@ -85,6 +85,9 @@ var badOnKubernetes = map[string]bad{
 		want: "health-check"},
 	"latest": {service: "redis", tamper: container(set("image", "redis")),
 		want: "pinned-image"},
+	"a base of a series": {change: service("backend", func(s *stacks.Service) {
+		s.Image.Build.Args["GO_IMAGE"] = "golang:1.26-bookworm"
+	}), subject: "backend", want: "pinned-image"},
 	"a sidecar from the network": {service: "redis",
 		tamper: addContainer("initContainers", "busybox:latest"), want: "pinned-image"},
 	"debugged production": {change: service("backend", func(s *stacks.Service) {

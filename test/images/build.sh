@@ -25,7 +25,7 @@ redis_ref=redis:8.2.1-bookworm
 caddy_ref=caddy:2.11.9
 coredns_ref=coredns/coredns:1.14.7
 ollama_ref=ollama/ollama:0.17.4
-golang_ref=golang:1.26-bookworm
+golang_ref=golang:1.26.8-bookworm
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)

@@ -109,7 +109,7 @@ func TestOf(t *testing.T) {
 	const ref = "codexcontinue/egress:0123456789ab"
 	x := sbom.Image{
 		Image: image(t, program), Ref: ref, Platform: "linux/amd64",
-		Bases: []string{"golang:1.26-bookworm"},
+		Bases: []string{"golang:1.26.8-bookworm"},
 	}
 	var first, second bytes.Buffer
 	for _, to := range []*bytes.Buffer{&first, &second} {
@@ -143,7 +143,7 @@ func TestOf(t *testing.T) {
 	}
 
 	want := []string{
-		"golang:1.26-bookworm", ref + "/backend",
+		"golang:1.26.8-bookworm", ref + "/backend",
 		"pkg:deb/libc6@2.36-9%2Bdeb12u10?arch=amd64", "pkg:deb/zlib1g@1%3A1.2.13?arch=amd64",
 		"pkg:golang/stdlib@" + info.GoVersion[len("go"):],
 	}
