@@ -175,6 +175,7 @@ var edits = []edit{
 	{field: "Stack.AuditRetention", change: func(s *stacks.Stack) {
 		s.AuditRetention = time.Hour
 	}},
+	{field: "Stack.BackupWeights", change: func(s *stacks.Stack) { s.BackupWeights = true }},
 	{field: "Stack.RatingsChosen", change: func(s *stacks.Stack) { s.RatingsChosen = true }},
 	{field: "Network.Name", change: func(s *stacks.Stack) {
 		s.Networks[1].Name = "store-only"
@@ -624,6 +625,9 @@ var edits = []edit{
 		docker: modelCarrier, kubernetes: "core/v1:ConfigMap modelfiles"},
 	{field: "Model.Digest", change: func(s *stacks.Stack) { s.Model.Digest = "another" },
 		docker: modelCarrier, kubernetes: modelJob},
+	{field: "Model.Weights", change: func(s *stacks.Stack) {
+		s.Model.Weights = map[string]string{"team.gguf": "another"}
+	}},
 	{field: "Model.Evals", change: func(s *stacks.Stack) { s.Model.Evals = "another" },
 		docker: modelCarrier, kubernetes: "core/v1:ConfigMap modelfiles"},
 
