@@ -39,6 +39,12 @@ func (a *App) restart(ctx context.Context, name, service string, timeout time.Du
 	}
 	defer p.Close()
 
+	release, err := a.lock(ctx, p, t.name, "restart")
+	if err != nil {
+		return err
+	}
+	defer release()
+
 	if _, err := t.replicas(ctx, p, service); err != nil {
 		return err
 	}
