@@ -151,6 +151,15 @@ func (a *App) note(ctx context.Context, s *deploy.Session, made deploy.Release, 
 	}
 }
 
+// awaited has the history say that an update succeeded which was noted as not awaited.
+func (a *App) awaited(ctx context.Context, s *deploy.Session, made deploy.Release) {
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	if err := s.Unnote(ctx, made); err != nil {
+		a.say("`codexctl history` says that this up is %s, and it succeeded: %v", deploy.NotAwaited, err)
+	}
+}
+
 // settingsDigest returns the SHA-256 of the stack's settings file in hex.
 func settingsDigest(t target) (string, error) {
 	b, err := os.ReadFile(t.file.Path)

@@ -18,8 +18,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -591,6 +593,31 @@ func TestKeepsTo(t *testing.T) {
 		r := status.Releases{Digest: wanted + "0123", Replicas: tt.replicas}
 		if got := keepsTo(r, tt.of); got != tt.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// absent is a platform on which nothing of the stack runs.
+type absent struct{ platform }
+
+func (absent) Replicas(context.Context, string) ([]running.Replica, error) { return nil, nil }
+
+// TestGoesOn: an up that fails before it changes anything says so where something runs.
+func TestGoesOn(t *testing.T) {
+	for _, tt := range []struct {
+		on   platform
+		want bool
+	}{
+		{&noticed{}, true},
+		{absent{}, false},
+	} {
+		var said strings.Builder
+		a := &App{err: console.New(&said, func(string) string { return "" })}
+		if err := a.goesOn(t.Context(), tt.on, "prod", os.ErrPermission); err != os.ErrPermission {
+			t.Error(err)
+		}
+		if strings.Contains(said.String(), "stack prod goes on as it was") != tt.want {
+			t.Errorf("it says %q", said.String())
 		}
 	}
 }

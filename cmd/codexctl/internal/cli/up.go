@@ -81,18 +81,18 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	defer p.Close()
 
 	if err := p.Preflight(ctx, stack, o); err != nil {
-		return err
+		return a.goesOn(ctx, p, t.name, err)
 	}
 
 	if !o.noWait {
 		if err := a.requireModels(ctx, t, p, stack); err != nil {
-			return err
+			return a.goesOn(ctx, p, t.name, err)
 		}
 	}
 
 	if o.load {
 		if err := a.loadImages(ctx, name, o.into); err != nil {
-			return err
+			return a.goesOn(ctx, p, t.name, err)
 		}
 	}
 
@@ -122,7 +122,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 
 	if err := a.provideImages(ctx, t, s, stack); err != nil {
-		return err
+		return a.goesOn(ctx, p, t.name, err)
 	}
 
 	made, err := a.release(ctx, t, stack)
@@ -132,7 +132,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	made.NoWait = o.noWait
 	rolledBack, err := a.checkRollback(ctx, t, s, p, stack, &made)
 	if err != nil {
-		return err
+		return a.goesOn(ctx, p, t.name, err)
 	}
 
 	result, problems, err := a.update(ctx, s, p, stack, made, refresh || o.refresh)
@@ -153,12 +153,13 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.offerRollback(ctx, s, t.name,
 			a.explainUp(ctx, p, stack, t.name, result, problems, err))
 	}
+	if !o.noWait { // without a wait the history says so anyway
+		a.note(ctx, s, made, deploy.NotAwaited) // until more is known, as it may be killed before
+	}
 	if err := a.verify(ctx, p, stack, t.name); err != nil {
-		cameOf := deploy.NotAwaited // as a look that fails tells nothing
-		if errors.Is(err, errReported) {
-			cameOf = deploy.Unhealthy
+		if errors.Is(err, errReported) { // a look that fails tells nothing
+			a.note(ctx, s, made, deploy.Unhealthy)
 		}
-		a.note(ctx, s, made, cameOf)
 		return a.offerRollback(ctx, s, t.name, err)
 	}
 
@@ -171,7 +172,6 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
-		a.note(ctx, s, made, deploy.NotAwaited)
 		return err
 	}
 	defer way.Close()
@@ -185,12 +185,10 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 			a.note(ctx, s, made, cameOf)
 			return a.offerRollback(ctx, s, t.name, a.notUp(ctx, p, stack, t.name, problems))
 		case failed && rolledBack && a.serveEarlier(ctx, t) == nil:
-			// What the Modelfile makes may fail where an earlier version is to serve.
+			cameOf = deploy.Succeeded // what the Modelfile makes may fail where an earlier one serves
 		case err != nil:
 			a.note(ctx, s, made, cameOf)
 			return a.offerRollback(ctx, s, t.name, a.explainModel(ctx, p, stack, t.name, err))
-		case cameOf != deploy.Succeeded:
-			a.note(ctx, s, made, cameOf)
 		default:
 			model = m
 		}
@@ -198,6 +196,9 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		if err := a.serveEarlier(ctx, t); err != nil {
 			a.note(ctx, s, made, deploy.ModelNotReady)
 			return err
+		}
+		if cameOf == deploy.Succeeded {
+			a.awaited(ctx, s, made)
 		}
 	}
 
@@ -212,6 +213,15 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	a.sayWhoIsFirst(ctx, t, p, stack)
 	a.sayFirewall(ctx, t, p, stack)
 	return nil
+}
+
+// goesOn returns the error of an up that came before Pulumi's update, once it has said that what runs
+// of the stack is as it was. There is nothing to roll back.
+func (a *App) goesOn(ctx context.Context, p platform, name string, err error) error {
+	if list, e := p.Replicas(ctx, ""); e == nil && len(list) > 0 {
+		a.say("Nothing that runs was changed: stack %s goes on as it was.", name)
+	}
+	return err
 }
 
 // sayFirewall says that a private stack on an engine wants lines of the machine's firewall, unless

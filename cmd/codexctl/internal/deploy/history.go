@@ -119,6 +119,11 @@ func (s *Session) Note(ctx context.Context, made Release, result string) error {
 	return explain(ctx, s.stack.SetTag(ctx, notePrefix+made.ID, result))
 }
 
+// Unnote takes back what Note has said of the release.
+func (s *Session) Unnote(ctx context.Context, made Release) error {
+	return explain(ctx, s.stack.RemoveTag(ctx, notePrefix+made.ID))
+}
+
 // historyPage is how many updates the backend is asked for at once. Unasked, the CLI gives ten.
 const historyPage = 100
 
