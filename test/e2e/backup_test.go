@@ -43,6 +43,7 @@ func TestBackupDrill(t *testing.T) {
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", "what-the-backups-say")
 	d.run(t, func() { c.must(t, 20*time.Minute, "bin/codexctl", "up", stack) })
+	listsBackups(t, c, stack)
 	checkHardening(t, c.containers(t, stack), false)
 	noChanges(t, c, stack)
 	c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
@@ -85,10 +86,31 @@ func TestKubernetesBackupDrill(t *testing.T) {
 	c.secret(t, stack, "codexcontinue:backupSecretKey", s.SecretKey)
 	d.run(t, func() { upServes(t, c, n, stack, "--load", "--into", "containerd="+containerd) })
 	noChanges(t, c, stack)
+	listsBackups(t, c, stack)
 	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
 	t.Run("a command of its own", func(t *testing.T) { runsOnce(t, c, stack) })
-	t.Run("maintenance", func(t *testing.T) { showsNotice(t, c, stack) })
+	t.Run("maintenance", func(t *testing.T) { showsNotice(t, c, stack, d.site()) })
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// listsBackups checks that the list has backups, each with its size, as JSON and as a table.
+func listsBackups(t *testing.T, c *checkout, stack string) {
+	t.Helper()
+	var list []struct {
+		Name  string
+		Bytes int64
+	}
+	said := c.must(t, time.Minute, "bin/codexctl", "backup", "list", "--json", stack)
+	if err := json.Unmarshal([]byte(said), &list); err != nil || len(list) == 0 {
+		t.Fatalf("%v, the backups are\n%s", err, said)
+	}
+
+	table := c.must(t, time.Minute, "bin/codexctl", "backup", "list", stack)
+	for _, b := range list {
+		if b.Bytes <= 0 || b.Name == "" || !strings.Contains(table, b.Name) {
+			t.Errorf("%+v is not in the table:\n%s", b, table)
+		}
+	}
 }
 
 // drill is what a stack has, and what becomes of it.

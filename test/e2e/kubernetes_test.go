@@ -74,7 +74,7 @@ func TestKubernetes(t *testing.T) {
 	c.forward(t, stack, "38080", ada)
 
 	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
-	t.Run("maintenance", func(t *testing.T) { showsNotice(t, c, stack) })
+	t.Run("maintenance", func(t *testing.T) { showsNotice(t, c, stack, url) })
 	t.Run("a command of its own", func(t *testing.T) { runsOnce(t, c, stack) })
 	t.Run("the audit has the commands", func(t *testing.T) { commandsAudited(t, c, stack) })
 	t.Run("preview is clean", func(t *testing.T) {

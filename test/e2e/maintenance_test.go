@@ -10,9 +10,43 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// showsNotice puts the notice of maintenance up, which status shows until it is taken down.
-func showsNotice(t *testing.T, c *checkout, stack string) {
+// showsNotice puts the notice of maintenance up, which status shows and people at the site read until
+// it is taken down.
+func showsNotice(t *testing.T, c *checkout, stack, site string) {
 	t.Helper()
+	// Each gate looks for itself within a second.
+	shows := func(status int, want string) {
+		t.Helper()
+		var said string
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, site, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept", "text/html")
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			retry := resp.Header.Get("Retry-After")
+			if resp.StatusCode == status && strings.Contains(string(body), want) {
+				if (retry != "") != (status == http.StatusServiceUnavailable) {
+					t.Errorf("%d with Retry-After %q", status, retry)
+				}
+				return
+			}
+			said = resp.Status + " " + tail(string(body), 10)
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Errorf("the page is not %d with %q: %s", status, want, said)
+	}
+
 	shown := func() bool {
 		return strings.Contains(c.must(t, time.Minute, "bin/codexctl", "status", "--json", stack),
 			`"message": "New disks."`)
@@ -21,10 +55,12 @@ func showsNotice(t *testing.T, c *checkout, stack string) {
 	if !shown() {
 		t.Error("status does not show the maintenance")
 	}
+	shows(http.StatusServiceUnavailable, "New disks.")
 	c.must(t, time.Minute, "bin/codexctl", "maintenance", "off", stack)
 	if shown() {
 		t.Error("status shows the maintenance that is over")
 	}
+	shows(http.StatusOK, "<html")
 }
 
 // closes checks that people and programs are told of a maintenance, also by an edge and gates that
@@ -89,5 +125,5 @@ func closes(t *testing.T, c *checkout, stack, url string) {
 
 	c.must(t, time.Minute, "bin/codexctl", "maintenance", "off", stack)
 	becomes(http.StatusOK, "<html")
-	showsNotice(t, c, stack)
+	showsNotice(t, c, stack, url)
 }

@@ -74,6 +74,24 @@ func TestKubernetesRegistry(t *testing.T) {
 		}
 	})
 
+	t.Run("images are pushed without an up", func(t *testing.T) {
+		edit(t, c, "services/frontend/main.go", "func main() {",
+			"var _ = \"another digest\"\n\nfunc main() {\n\tprintln(\"another\")")
+		for _, want := range []string{"1 images pushed to ", "0 images pushed to "} {
+			_, said, err := c.run(t, 10*time.Minute, "bin/codexctl", "images", "push", stack)
+			if err != nil || !strings.Contains(said, want+registry+"/team, ") {
+				t.Errorf("%v, it says not %q:\n%s", err, want, tail(said, 20))
+			}
+		}
+
+		before, old := n.uids(t), image(stacks.Frontend)
+		c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
+		replacedOnly(t, before, n.uids(t), stacks.Frontend)
+		if now := image(stacks.Frontend); now == old {
+			t.Errorf("frontend still runs %s", now)
+		}
+	})
+
 	t.Run("tests and linters", func(t *testing.T) {
 		c.repository(t)
 		before := n.uids(t)
