@@ -102,6 +102,14 @@ func TestSignIn(t *testing.T) {
 	t.Run("another certificate replaces nothing else", func(t *testing.T) {
 		replacesCertificate(t, c, stack, site, with)
 	})
+	t.Run("the audit has the ups, and the one that failed", func(t *testing.T) {
+		table := c.must(t, time.Minute, "bin/codexctl", "audit", stack)
+		for _, outcome := range []string{"intent", "done", "failed"} {
+			if !regexp.MustCompile(`configuration +` + outcome).MatchString(table) {
+				t.Errorf("no configuration is %s in\n%s", outcome, table)
+			}
+		}
+	})
 	t.Run("the secrets show nowhere", func(t *testing.T) {
 		own := stacks.File{Secret: stacks.RedisPassword, Content: stacks.SecretFor("redis user gate")}
 		for _, value := range []string{password, own.Text(password), ada.password} {
@@ -180,6 +188,13 @@ func audited(t *testing.T, c *checkout, stack string) {
 	} {
 		if !strings.Contains(table, want) {
 			t.Errorf("%s is not in the audit:\n%s", want, table)
+		}
+	}
+
+	theirs := c.must(t, time.Minute, "bin/codexctl", "audit", stack, "--person", "account:bob")
+	for what, want := range map[string]bool{"bob": true, "question": true, "configuration": false} {
+		if strings.Contains(theirs, what) != want {
+			t.Errorf("of bob %s is in the audit: %v, want %v:\n%s", what, !want, want, theirs)
 		}
 	}
 
