@@ -118,6 +118,7 @@ func (s *Stack) applySettings(v Settings) error {
 
 	errs = append(errs, s.applySignIn(v), s.applySession(v.Session), s.applyModels(v.Limits.Models),
 		s.applyKnowledge(v.Knowledge), s.applyAudit(v.Audit))
+	s.nameEdge(v.Target)
 	// What the egress proxy relays is TLS already, and Caddy has no certificate for a proxy.
 	errs = append(errs, s.applyInternalTLS(), s.applyEgress(v.Egress), s.applyRollback(v.Rollback))
 	return errors.Join(errs...)

@@ -29,3 +29,11 @@ func gate(environment string) Service {
 	s.DependsOn, s.Calls = []string{Redis, Frontend, ML}, []string{Redis, Frontend, ML}
 	return s
 }
+
+// nameEdge tells the gate where the edge is, on an engine whose containers all reach the gate, without
+// a certificate that says who they are.
+func (s *Stack) nameEdge(on Target) {
+	if on != Kubernetes && !s.InternalTLS() {
+		edit(s, func(c *gateenv.Config) { c.EdgeHost = Edge })
+	}
+}

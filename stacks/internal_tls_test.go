@@ -94,6 +94,26 @@ func TestInternalTLS(t *testing.T) {
 	}
 }
 
+// TestEdgeHost holds that the gate looks for the edge where all containers reach it, and only there.
+func TestEdgeHost(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*stacks.Settings)
+		want   string
+	}{
+		"an engine": {func(*stacks.Settings) {}, stacks.Edge},
+		"TLS inside": {func(s *stacks.Settings) {
+			s.InternalTLS, s.Secrets[stacks.InternalAuthorityKey] = new(true), true
+		}, ""},
+		"a cluster": {func(s *stacks.Settings) { s.Target = stacks.Kubernetes }, ""},
+	} {
+		s := withPassword()
+		tt.change(&s)
+		if _, c := gateOf(t, load(t, "prod", s)); c.EdgeHost != tt.want {
+			t.Errorf("%s: EDGE_HOST is %q, want %q", name, c.EdgeHost, tt.want)
+		}
+	}
+}
+
 // TestInternalTLSOtherRedis: a Redis of somebody else has an authority of its own, or none.
 func TestInternalTLSOtherRedis(t *testing.T) {
 	s := withPassword()

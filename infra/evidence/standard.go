@@ -169,6 +169,7 @@ var standard = []struct {
 		test(account, "TestCheck", "short and common passwords are refused"),
 		test(gate, "TestGuessing", "guessing is slowed down, without locking anybody out"),
 		test(gate, "TestAttacks", "forged cookies and cross-site requests are refused"),
+		test(gate, "TestSpoofed", "an address that another container than the edge names is not believed"),
 		test("services/gate/internal/oidc", "TestTokens",
 			"forged, expired and replayed tokens of a provider are refused"),
 	},

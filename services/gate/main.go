@@ -30,6 +30,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/edge"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/knowledge"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/maintenance"
@@ -157,14 +158,21 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 
-	srv.Guard(func(next http.Handler) http.Handler {
-		return notice.Guard(own, duringMaintenance, next)
-	})
-
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	running, stop := context.WithCancel(ctx)
 	defer stop()
+	trust := func(next http.Handler) http.Handler { return next }
+	if cfg.EdgeHost != "" {
+		watch := edge.NewWatch(cfg.EdgeHost, log)
+		go watch.Run(running)
+		trust = watch.Guard
+	}
+
+	srv.Guard(func(next http.Handler) http.Handler {
+		return trust(notice.Guard(own, duringMaintenance, next))
+	})
+
 	ended := func(r *http.Request) context.Context {
 		if resumable(r) {
 			return draining

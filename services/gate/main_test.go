@@ -204,6 +204,20 @@ func (f *frontend) last(t *testing.T) *http.Request {
 	return f.requests[len(f.requests)-1]
 }
 
+// at returns the request for the path.
+func (f *frontend) at(t *testing.T, path string) *http.Request {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.requests {
+		if r.URL.Path == path {
+			return r
+		}
+	}
+	t.Fatalf("the frontend got no request for %s", path)
+	return nil
+}
+
 func get(t *testing.T, url string, header ...string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)

@@ -37,7 +37,7 @@ type town struct {
 func newTown(t *testing.T, changes ...func(*gateenv.Config)) *town {
 	t.Helper()
 	r, f := redistest.Start(t), newFrontend(t)
-	changes = append(changes, func(c *gateenv.Config) { c.SignIn = gateenv.Accounts })
+	changes = slices.Insert(changes, 0, func(c *gateenv.Config) { c.SignIn = gateenv.Accounts })
 	base, stop, log := start(t, r.URL, f.URL, changes...)
 	return &town{t, r, base, f, stop, log, environ(t, ":1", r.URL, f.URL, changes...)}
 }

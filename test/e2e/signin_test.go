@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -82,6 +83,9 @@ func TestSignIn(t *testing.T) {
 	})
 	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
 	t.Run("a command of its own", func(t *testing.T) { runsOnce(t, c, stack) })
+	t.Run("another container than the edge is not believed", func(t *testing.T) {
+		spoofs(t, c, stack)
+	})
 	t.Run("the audit has it", func(t *testing.T) { audited(t, c, stack) })
 	t.Run("the audit has the commands", func(t *testing.T) { commandsAudited(t, c, stack) })
 	t.Run("the history has the up", func(t *testing.T) { history(t, c, stack) })
@@ -203,6 +207,60 @@ func audited(t *testing.T, c *checkout, stack string) {
 	said := c.must(t, time.Minute, "bin/codexctl", "audit", stack, "--against", file)
 	if !strings.Contains(said, "are as they were written") || !strings.Contains(said, "in the stack") {
 		t.Errorf("the check says\n%s", said)
+	}
+}
+
+// spoofs signs in with a wrong password from the container of Redis, which names another address. The
+// audit has its own, and those of people as the edge has them.
+func spoofs(t *testing.T, c *checkout, stack string) {
+	t.Helper()
+	const claimed = "198.51.100.77"
+	const script = `exec 3<>/dev/tcp/gate/8003
+		form='name=ada&password=not-the-password'
+		printf 'POST /sign-in HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n' >&3
+		printf 'X-Forwarded-For: %s\r\nX-Forwarded-Proto: https\r\n' "$1" >&3
+		printf 'Content-Type: application/x-www-form-urlencoded\r\n' >&3
+		printf 'Content-Length: %s\r\n\r\n%s' "${#form}" "$form" >&3
+		cat <&3`
+	said := c.must(t, time.Minute, "bin/codexctl", "exec", "-s", stack, stacks.Redis, "--",
+		"bash", "-c", script, "spoof", claimed)
+	if !strings.Contains(said, "422") {
+		t.Errorf("the gate answers another container\n%s", said)
+	}
+
+	addresses := map[string]bool{}
+	for service, running := range c.containers(t, stack) {
+		if service != stacks.Redis && service != stacks.Edge {
+			continue
+		}
+		for _, one := range running {
+			var seen []struct {
+				NetworkSettings struct {
+					Networks map[string]struct{ IPAddress string }
+				}
+			}
+			inspect(t, c, &seen, "container", one.ID)
+			for _, n := range seen[0].NetworkSettings.Networks {
+				addresses[n.IPAddress] = service == stacks.Redis
+			}
+		}
+	}
+
+	file := filepath.Join(t.TempDir(), "audit.jsonl")
+	c.must(t, time.Minute, "bin/codexctl", "audit", stack, "--export", file)
+	written, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	records := string(written)
+	if strings.Contains(records, claimed) {
+		t.Error("the audit has the address that was claimed")
+	}
+	for address, want := range addresses {
+		if strings.Contains(records, `"`+address+`"`) != want {
+			t.Errorf("the audit has %s: %v, want %v:\n%s", address, !want, want, records)
+		}
 	}
 }
 

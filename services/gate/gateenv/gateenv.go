@@ -4,6 +4,7 @@ package gateenv
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,9 @@ const (
 
 // modes are all values of Config.SignIn.
 var modes = []string{None, Accounts, OIDC}
+
+// hostPattern matches names of hosts, without a port.
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 
 // DataFormat counts the changes of sessions, accounts, keys and the audit in Redis (internal/store)
 // that an earlier gate cannot read. Raise it with such a change.
@@ -53,6 +57,11 @@ type Config struct {
 
 	// SignIn is how people sign in.
 	SignIn string `env:"SIGN_IN,required,notEmpty"`
+
+	// EdgeHost is the DNS name of the edge, without a port. Who connects from another address than its
+	// is not believed about where a request comes from (X-Forwarded-For, -Host, -Proto). Empty
+	// believes whoever connects: where certificates or network policies let in the edge alone.
+	EdgeHost string `env:"EDGE_HOST" optional:"true"`
 
 	// PublicURL is where browsers reach the stack: scheme, host and port, without a path.
 	PublicURL string `env:"PUBLIC_URL" optional:"true"`
@@ -112,6 +121,10 @@ func (c *Config) Validate() error {
 		c.Limits.Validate(),
 		c.Models.Validate(),
 	}
+	if c.EdgeHost != "" && !hostPattern.MatchString(c.EdgeHost) {
+		errs = append(errs, fmt.Errorf("EDGE_HOST: %q is no name of a host", c.EdgeHost))
+	}
+
 	if c.PublicURL != "" {
 		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))
 	}
