@@ -348,15 +348,8 @@ func TestService(t *testing.T) {
 		t.Errorf("found %q", got)
 	}
 
-	// A request without a token, and one for another service.
-	resp, err := http.Get(s.url + "/collections")
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("%v %v", resp, err)
-	}
-	resp.Body.Close()
-
 	// What people write is in no log, no metric and no record; who did what is.
-	resp, err = http.Get(s.url + "/metrics")
+	resp, err := http.Get(s.url + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -410,6 +403,79 @@ func TestService(t *testing.T) {
 		if !strings.Contains(all, part) {
 			t.Errorf("no record has %s:\n%s", part, all)
 		}
+	}
+}
+
+// TestForgedIdentity holds that a request without a token of those who may ask is refused on every
+// route, and changes nothing.
+func TestForgedIdentity(t *testing.T) {
+	s := newService(t, nil)
+	var d knowledgeapi.Document
+	s.want(admin, "PUT", documentPath("guidelines", "a.md"), []byte("Ask the ward."), &d,
+		http.StatusAccepted)
+
+	at := unbound(s.redis)
+	forged := identitytest.Forged(t, at, admin.ID, identity.Knowledge)
+	for _, signer := range []string{identity.ML, identity.Knowledge, "frontend"} {
+		forged["by "+signer] = identitytest.Signer(t, at, signer).Sign(admin, identity.Knowledge)
+	}
+
+	routes := []string{
+		"GET /collections", "GET /collections/guidelines/documents",
+		"PUT " + documentPath("guidelines", "x.md"),
+		"GET " + documentPath("guidelines", "x.md") + "/turn",
+		"DELETE " + documentPath("guidelines", d.ID), "POST /collections/guidelines/reindex",
+		"POST /search", "GET /passages/" + d.ID + "-0",
+		"GET " + knowledgeapi.ArchivePath, "PUT " + knowledgeapi.ArchivePath,
+	}
+	people, archive := routes[:len(routes)-2], routes[len(routes)-2:]
+	only := map[string][]string{identity.Gate: archive, identity.Backup: people}
+	for signer := range only {
+		forged[signer] = identitytest.Signer(t, at, signer).Sign(admin, identity.Knowledge)
+	}
+
+	for name, token := range forged {
+		refused, ok := only[name] // the others are answered
+		if !ok {
+			refused = routes
+		}
+		for _, route := range refused {
+			method, path, _ := strings.Cut(route, " ")
+			r, err := http.NewRequestWithContext(t.Context(), method, s.url+path,
+				strings.NewReader(`{"query":"ward"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			r.Header.Set(wire.OwnerHeader, admin.ID)
+			if token != "" {
+				r.Header.Set("Authorization", identity.Authorization(token))
+			}
+
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusUnauthorized ||
+				bytes.Contains(body, []byte("ward")) {
+				t.Errorf("%s: %s answers %s %s %v", name, route, resp.Status, body, err)
+			}
+		}
+
+		if i := strings.LastIndex(token, "."); i > 0 && i < len(token)-1 &&
+			strings.Contains(s.log.String(), token[i+1:]) {
+			t.Errorf("%s: the log has the signature", name)
+		}
+	}
+
+	// What is refused above is the token alone.
+	var list knowledgeapi.Documents
+	s.want(visitor, "GET", "/collections/guidelines/documents", nil, &list, http.StatusOK)
+	if len(list.Documents) != 1 || list.Documents[0].SHA256 != d.SHA256 ||
+		len(s.search(visitor, "ward")) != 1 {
+		t.Errorf("there are %+v", list)
 	}
 }
 
