@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -66,14 +67,14 @@ func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 	if svc.Name == stacks.Resolver {
 		ingress = append(ingress, r.askers())
 	} else if len(svc.Ports) > 0 {
-		rule := ingressRule{Ports: listens(svc)}
-		if svc.Name != stacks.Edge { // people, gateways and load balancers are anywhere
-			for _, caller := range r.callers(svc.Name) {
+		rule, open := ingressRule{Ports: listens(svc)}, r.anyoneComes(svc)
+		for _, caller := range r.callers(svc.Name) {
+			if !open {
 				rule.From = append(rule.From, r.podsOf(caller))
 			}
 		}
 
-		if svc.Name == stacks.Edge || len(rule.From) > 0 {
+		if open || len(rule.From) > 0 {
 			ingress = append(ingress, rule)
 		}
 	}
@@ -85,6 +86,13 @@ func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 
 	egress = append(egress, outside(svc.Outside)...)
 	return r.addPolicy(svc.Name, svc.Name, *r.selector(svc.Name), ingress, egress)
+}
+
+// anyoneComes reports whether the service is reached from outside the stack: people, gateways and load
+// balancers are anywhere. Where nobody signs in people come by a forwarded port alone, which ends
+// inside the edge's pod.
+func (r *renderer) anyoneComes(svc stacks.Service) bool {
+	return svc.Name == stacks.Edge && r.stack.SignIn() != gateenv.None
 }
 
 // callers returns the services, and the Job, that connect to the service, in the stack's order.

@@ -84,6 +84,12 @@ var exposureRules = []Rule{{
 			}
 		}
 
+		for _, w := range in.Workloads {
+			if w.Service == stacks.Edge && w.Strangers {
+				out = append(out, Finding{w.Service, "lets in every pod of the cluster"})
+			}
+		}
+
 		return out
 	},
 }}

@@ -27,6 +27,9 @@ var badOnKubernetes = map[string]bad{
 			TLS: &stacks.TLS{Secret: "certificate"}}
 		s.Service(stacks.Gate).Contract.(*gateenv.Config).SignIn = gateenv.Accounts
 	}, subject: "edge", want: "edge-tls"},
+	"open to other pods": {tamperAll: object("NetworkPolicy", "edge", func(in map[string]any) {
+		at(in, "spec")["ingress"] = []any{map[string]any{}}
+	}), subject: "edge", want: "sign-in"},
 	"a node's port": {tamperAll: object("Service", "redis", func(in map[string]any) {
 		at(in, "spec")["type"] = "NodePort"
 	}), subject: "redis", want: "public-port"},

@@ -548,6 +548,40 @@ func TestFences(t *testing.T) {
 	}
 }
 
+// TestStrangers reads whether network policies let in others than the stack's pods.
+func TestStrangers(t *testing.T) {
+	const in, out = networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress
+	type rule = networkingv1.NetworkPolicyIngressRule
+	type peer = networkingv1.NetworkPolicyPeer
+	everyPod := &metav1.LabelSelector{}
+	for name, tc := range map[string]struct {
+		types []networkingv1.PolicyType
+		rules []rule
+		want  bool
+	}{
+		"nobody":            {types: []networkingv1.PolicyType{in, out}},
+		"the stack's pods":  {rules: []rule{{From: []peer{{PodSelector: everyPod}}}}},
+		"everybody":         {rules: []rule{{}}, want: true},
+		"not of what comes": {types: []networkingv1.PolicyType{out}, rules: []rule{{}}},
+		"a block of addresses": {rules: []rule{{From: []peer{
+			{PodSelector: everyPod}, {IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/8"}},
+		}}}, want: true},
+		"another namespace": {rules: []rule{{From: []peer{
+			{PodSelector: everyPod, NamespaceSelector: &metav1.LabelSelector{}},
+		}}}, want: true},
+	} {
+		policy := &networkingv1.NetworkPolicy{}
+		policy.Spec.PodSelector.MatchLabels = map[string]string{stacks.LabelService: "backend"}
+		policy.Spec.PolicyTypes, policy.Spec.Ingress = tc.types, tc.rules
+		if tc.types == nil {
+			policy.Spec.PolicyTypes = []networkingv1.PolicyType{in, out}
+		}
+		if got := onCluster(t, policy, deployment()).Workloads[0].Strangers; got != tc.want {
+			t.Errorf("%s: strangers are let in: %v", name, got)
+		}
+	}
+}
+
 // TestObjectsOfACluster reads what belongs to no single pod.
 func TestObjectsOfACluster(t *testing.T) {
 	service := func(name string, kind corev1.ServiceType, external ...string) *corev1.Service {

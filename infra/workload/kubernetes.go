@@ -329,6 +329,9 @@ func (w *Workload) fence(policies []networkingv1.NetworkPolicy, pod map[string]s
 		for _, rule := range p.Spec.Egress {
 			w.let(rule)
 		}
+		if slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) {
+			w.Strangers = w.Strangers || slices.ContainsFunc(p.Spec.Ingress, strangers)
+		}
 	}
 
 	w.Fenced = in && out
@@ -344,6 +347,14 @@ func (w *Workload) fence(policies []networkingv1.NetworkPolicy, pod map[string]s
 
 // Namespaces is the beginning of a way out to pods of other namespaces.
 const Namespaces = "other namespaces"
+
+// strangers reports whether the rule lets in others than pods of the stack's namespace.
+func strangers(rule networkingv1.NetworkPolicyIngressRule) bool {
+	return len(rule.From) == 0 || slices.ContainsFunc(rule.From,
+		func(from networkingv1.NetworkPolicyPeer) bool {
+			return from.IPBlock != nil || from.NamespaceSelector != nil
+		})
+}
 
 // dnsPort is where the cluster's name servers are asked.
 const dnsPort = 53

@@ -73,7 +73,11 @@ type Workload struct {
 
 	// Fenced reports whether traffic that nobody allowed is denied, in and out. Engines
 	// do so between networks.
-	Fenced     bool
+	Fenced bool
+
+	// Strangers reports whether a network policy of a cluster lets in others than the stack's pods.
+	Strangers bool
+
 	Containers []Container
 }
 
