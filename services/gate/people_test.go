@@ -378,8 +378,8 @@ func streamRequest(t *testing.T, v *visitor) *http.Request {
 	return req
 }
 
-// streamEnds bounds the time from a session's end to that of its streams, on a busy machine: it is
-// found out within two seconds.
+// streamEnds bounds the time from a session's end to that of its streams, on a busy machine. That
+// they end within five seconds TestWatch of package session holds, by a clock of its own.
 const streamEnds = 20 * time.Second
 
 // TestIdleStream checks that a stream keeps no session alive, and ends with it.
