@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,7 @@ import (
 )
 
 const auditUsage = `usage: gate audit verify                     check all records
+       gate audit copy                       check the records on the standard input alone
        gate audit days                       list the days that have records
        gate audit page DAY FROM              print records of a day
        gate audit names [DAY]                print the names of people, by their pseudonyms
@@ -34,7 +36,9 @@ const auditUsage = `usage: gate audit verify                     check all recor
        gate audit command BY SERVICE PROGRAM ID CODE record that it has ended`
 
 // readAudit reads the records of who did what, in a gate's container.
-func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) error {
+func readAudit(
+	ctx context.Context, args, environ []string, stdin io.Reader, stdout io.Writer,
+) error {
 	cfg, err := contract.Parse[gateenv.Config](environ)
 	if err != nil {
 		return err
@@ -57,6 +61,11 @@ func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) er
 		return err
 	}
 
+	key := auditlog.NewKey(secret)
+	if len(args) == 1 && args[0] == "copy" {
+		return verifyCopy(key, stdin, stdout)
+	}
+
 	redislog.Disable()
 	records, err := audit.NewReader(redisclient.Address(at))
 	if err != nil {
@@ -64,7 +73,6 @@ func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) er
 	}
 	defer records.Close()
 
-	key := auditlog.NewKey(secret)
 	switch {
 	case len(args) == 1 && args[0] == "verify":
 		return verify(ctx, records, key, stdout)
@@ -105,7 +113,26 @@ func verify(
 	if err := records.Each(ctx, "", chain.Add); err != nil {
 		return err
 	}
+	return found(chain, stdout)
+}
 
+// verifyCopy checks lines that are kept elsewhere. Redis is not asked.
+func verifyCopy(key auditlog.Key, in io.Reader, stdout io.Writer) error {
+	chain := auditlog.NewChain(key)
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		if err := chain.Add(lines.Text()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	return found(chain, stdout)
+}
+
+// found prints what the check of a chain has found.
+func found(chain *auditlog.Chain, stdout io.Writer) error {
 	said, err := chain.End()
 	if err != nil {
 		return err

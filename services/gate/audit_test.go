@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -227,6 +229,61 @@ func TestAuditTampered(t *testing.T) {
 
 	if said, err := town.audit("verify"); err != nil {
 		t.Errorf("as it was: %s, %v", said, err)
+	}
+}
+
+// TestAuditCopy checks a copy of the records, after Redis has gone, and finds what was done to it and
+// what a service can add by itself: a record without the key.
+func TestAuditCopy(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "audit-key")
+	if err := os.WriteFile(secret, []byte("of the stack"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	town := newTown(t, auditing, func(c *gateenv.Config) { c.AuditKeyFile = secret })
+	for i := range 4 {
+		if _, err := town.audit("configuration", "carol", fmt.Sprint(i), "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	text, _ := town.records()
+	lines := slices.Collect(strings.Lines(text))
+	last, err := auditlog.Parse(strings.TrimSpace(lines[3]))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	rogue := last
+	rogue.Number, rogue.Prev = 5, auditlog.Hash(strings.TrimSpace(lines[3]))
+	unsigned, foreign := auditlog.Key{}.Seal(rogue)+"\n", auditlog.NewKey("another").Seal(rogue)+"\n"
+	redis := town.redis.Client(t)
+	day := redis.LIndex(t.Context(), "{audit}:days", -1).Val()
+	redis.RPush(t.Context(), "{audit}:"+day, strings.TrimSpace(unsigned))
+	if said, err := town.audit("verify"); err == nil || !strings.Contains(err.Error(), "record 5,") {
+		t.Errorf("a record that was pushed without the key: %s, %v", said, err)
+	}
+
+	if err := town.stop(); err != nil {
+		t.Fatal(err)
+	}
+	town.redis.Kill(t)
+
+	for _, tt := range []struct{ copied, want string }{
+		{text, "4 records, 1 to 4, are as they were written"},
+		{strings.Join(lines[1:], ""), "3 records, 2 to 4, are as they were written"},
+		{lines[0] + lines[2], "record 2: it is lost"},
+		{strings.Replace(text, "carol", "doris", 1), "record 1, "},
+		{text + unsigned, "record 5, "},
+		{text + foreign, "record 5, "},
+		{text + "x\n", "after record 4: it is no record"},
+	} {
+		var out bytes.Buffer
+		err := readAudit(t.Context(), []string{"copy"}, town.env, strings.NewReader(tt.copied), &out)
+		good := strings.Contains(tt.want, "as they were")
+		if (err == nil) != good || !strings.Contains(out.String()+fmt.Sprint(err), tt.want) {
+			t.Errorf("want %q: %s, %v", tt.want, &out, err)
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		case "user":
 			return user(ctx, args[1:], environ, stdout)
 		case "audit":
-			return readAudit(ctx, args[1:], environ, stdout)
+			return readAudit(ctx, args[1:], environ, os.Stdin, stdout)
 		case "usage":
 			return printUsage(ctx, args[1:], environ, stdout)
 		case "learn":

@@ -23,8 +23,8 @@ import (
 )
 
 type auditOptions struct {
-	since, person, export, against string
-	json, verify                   bool
+	since, person, export, against, copy string
+	json, verify                         bool
 }
 
 func (a *App) auditCommand() *cobra.Command {
@@ -38,7 +38,9 @@ configurations up made. It runs inside one of the stack's gates.
 
 --verify finds a record that was changed, taken out or moved. One that was cut
 off the end it finds with --against: the file of an earlier --export, or what
-the services logged where codexcontinue:audit is {log: true}.
+the services logged where codexcontinue:audit is {log: true}. --copy checks such
+a file alone, as of days that the stack no longer has: by its key, and without
+its Redis.
 
 WHO is a name where the stack knows one: of accounts that there are, or of people of
 a provider who are signed in. Others are pseudonyms; --person finds what they did.
@@ -57,6 +59,7 @@ a provider who are signed in. Others are pseudonyms; --person finds what they di
 	f.StringVar(&o.export, "export", "", "write the records as they are to this new file")
 	f.StringVar(&o.against, "against", "",
 		"check also that what stands in this file is what the stack has")
+	f.StringVar(&o.copy, "copy", "", "check the records in this file, and not those of the stack")
 	return c
 }
 
@@ -67,6 +70,8 @@ func (o auditOptions) check() error {
 	}
 
 	switch prints := o.since != "" || o.export != "" || o.json; {
+	case o.copy != "" && (prints || o.verify || o.against != ""):
+		return usageError{errors.New("--copy checks a file alone: leave out the other flags")}
 	case prints && (o.verify || o.against != ""):
 		return usageError{errors.New("--verify and --against check all records and give none " +
 			"out: leave out --since, --json and --export")}
@@ -103,6 +108,8 @@ func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
 	defer g.platform.Close()
 
 	switch {
+	case o.copy != "":
+		return a.verifyCopy(ctx, g, o.copy)
 	case o.verify || o.against != "":
 		return a.verifyAudit(ctx, g, o.against)
 	case o.export != "":
@@ -172,21 +179,9 @@ func (a *App) verifyAudit(ctx context.Context, g gate, file string) error {
 		return nil
 	}
 
-	b, err := os.ReadFile(file)
+	copied, err := readCopy(file)
 	if err != nil {
 		return err
-	}
-
-	var copied []string
-	for line := range strings.Lines(string(b)) {
-		line = strings.TrimRight(line, "\r\n")
-		if _, err := auditlog.Parse(line); err == nil { // others are of the log around them
-			copied = append(copied, line)
-		}
-	}
-
-	if len(copied) == 0 {
-		return fmt.Errorf("%s: has no record of an audit", file)
 	}
 
 	lines, err := g.auditLines(ctx, "")
@@ -202,6 +197,55 @@ func (a *App) verifyAudit(ctx context.Context, g gate, file string) error {
 	a.out.Printf("%d of the %d records in %s are in the stack, as they stand there; the others "+
 		"are older than what it keeps.\n", n, len(copied), file)
 	return nil
+}
+
+// verifyCopy has the gate check the records in the file, by the key that it alone has.
+func (a *App) verifyCopy(ctx context.Context, g gate, file string) error {
+	lines, err := readCopy(file)
+	if err != nil {
+		return err
+	}
+
+	var said strings.Builder
+	in := strings.NewReader(strings.Join(lines, "\n") + "\n")
+	if err := g.stream(ctx, in, &said, "audit", "copy"); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+
+	a.out.Printf("%s: %s", file, strings.TrimSpace(said.String()))
+	return nil
+}
+
+// readCopy returns the lines of the file that are records, in the order of their numbers, each once:
+// the logs of several services have them in any order, and others around them.
+func readCopy(file string) ([]string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+
+	type numbered struct {
+		n    int64
+		line string
+	}
+	var found []numbered
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimRight(line, "\r\n")
+		if r, err := auditlog.Parse(line); err == nil {
+			found = append(found, numbered{r.Number, line})
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s: has no record of an audit", file)
+	}
+
+	slices.SortStableFunc(found, func(x, y numbered) int { return cmp.Compare(x.n, y.n) })
+	found = slices.Compact(found)
+	lines := make([]string, len(found))
+	for i, x := range found {
+		lines[i] = x.line
+	}
+	return lines, nil
 }
 
 // exportAudit writes the records to a file that must not be there.

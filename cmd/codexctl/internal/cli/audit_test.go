@@ -81,6 +81,8 @@ func TestAuditOptions(t *testing.T) {
 		"--against x --since 2026-11-26": "--verify and --against check all records",
 		"--person ada --export x":        "--person prints the records of one person",
 		"--person ada --verify":          "--person prints the records of one person",
+		"--copy x --verify":              "--copy checks a file alone",
+		"--copy x --json":                "--copy checks a file alone",
 		"--export x --json":              "--export writes the records to a file",
 	} {
 		var stderr strings.Builder
@@ -118,6 +120,50 @@ func (c commands) Exec(
 ) (code int, output string, err error) {
 	code, output = c.run(command)
 	return code, output, nil
+}
+
+// TestAuditCopy: a copy is checked in the order of its records, each once, without what stands
+// around them.
+func TestAuditCopy(t *testing.T) {
+	var lines []string
+	for n := range 3 {
+		lines = append(lines, auditlog.Key{}.Seal(auditlog.Record{Number: int64(n) + 1}))
+	}
+
+	dir := write(t, "log", "listening\n"+lines[2]+"\r\n"+lines[0]+"\n{}\n"+lines[1]+"\n"+lines[2]+
+		"\n", "other", "nothing\n")
+	var got string
+	code := 0
+	g := gate{program: "/gate", platform: gateRuns{run: func(
+		command []string, s running.Streams,
+	) (int, error) {
+		b, err := io.ReadAll(s.In)
+		got = strings.Join(command, " ") + "\n" + string(b)
+		fmt.Fprintln(s.Out, "as they were written")
+		fmt.Fprintln(s.Err, "gate: record 2: it is lost")
+		return code, err
+	}}}
+
+	var out strings.Builder
+	a := &App{out: console.New(&out, func(string) string { return "" })}
+	if err := a.verifyCopy(t.Context(), g, filepath.Join(dir, "log")); err != nil {
+		t.Fatal(err)
+	}
+	if want := "/gate audit copy\n" + strings.Join(lines, "\n") + "\n"; got != want ||
+		!strings.HasSuffix(out.String(), "log: as they were written\n") {
+		t.Errorf("the gate is given\n%s, and people are told %s", got, &out)
+	}
+
+	code = 1
+	err := a.verifyCopy(t.Context(), g, filepath.Join(dir, "log"))
+	if err == nil || !strings.HasSuffix(err.Error(), "log: record 2: it is lost") {
+		t.Errorf("what the gate finds: %v", err)
+	}
+	for _, name := range []string{"other", "absent"} {
+		if err := a.verifyCopy(t.Context(), g, filepath.Join(dir, name)); err == nil {
+			t.Errorf("%s is checked", name)
+		}
+	}
 }
 
 // TestAuditLines: a gate records while its pages are read. No record is left out before one that is
