@@ -283,16 +283,17 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /health": func(w http.ResponseWriter, _ *http.Request) {
 			wire.WriteJSON(w, http.StatusOK, wire.Readiness{Status: "ok"})
 		},
-		"POST /api/chat":                   b.chat,
-		"GET /api/generations/{id}/events": b.events,
-		"DELETE /api/generations/{id}":     b.stop,
-		"GET /api/conversations":           b.list,
-		"DELETE /api/conversations":        b.removeAll,
-		"GET /api/conversations/export":    b.exportAll,
-		"GET /api/conversations/{id}":      b.read,
-		"PATCH /api/conversations/{id}":    b.rename,
-		"DELETE /api/conversations/{id}":   b.remove,
-		"GET /api/passages/{id}":           b.passage,
+		"POST /api/chat":                     b.chat,
+		"GET /api/generations/{id}/events":   b.events,
+		"DELETE /api/generations/{id}":       b.stop,
+		"GET /api/conversations":             b.list,
+		"DELETE /api/conversations":          b.removeAll,
+		"GET /api/conversations/export":      b.exportAll,
+		"GET /api/conversations/{id}":        b.read,
+		"GET /api/conversations/{id}/export": b.read,
+		"PATCH /api/conversations/{id}":      b.rename,
+		"DELETE /api/conversations/{id}":     b.remove,
+		"GET /api/passages/{id}":             b.passage,
 		"GET /api/models": func(w http.ResponseWriter, _ *http.Request) {
 			b.mu.Lock()
 			defer b.mu.Unlock()

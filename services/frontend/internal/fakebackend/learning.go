@@ -134,7 +134,9 @@ func (b *Backend) handed(everybody bool) http.HandlerFunc {
 func (b *Backend) withdraw(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.drop(r.PathValue("answer"))
+	b.submissions = slices.DeleteFunc(b.submissions, func(s submission) bool {
+		return s.ID == r.PathValue("answer") && s.owner == ownerOf(r)
+	})
 	w.WriteHeader(http.StatusNoContent)
 }
 

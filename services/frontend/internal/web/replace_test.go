@@ -296,32 +296,6 @@ func TestAskAgainLostReply(t *testing.T) {
 	}
 }
 
-// TestForeign: what is another's does not exist, by every new route.
-func TestForeign(t *testing.T) {
-	s := newSite(t, numbered())
-	v, other := s.visitor(), s.visitor()
-	v.complete("", "mine", 1)
-	other.get("/")
-	for _, r := range []struct{ method, path, form string }{
-		{"GET", "/c/c1/edit/g1", ""},
-		{"POST", "/c/c1/replace", "from=g1&to=g1"},
-		{"POST", "/c/c1/replace", "from=g1&to=g1&message=x"},
-	} {
-		for _, header := range [][]string{nil, {"Accept", "application/json"}} {
-			got := other.do(r.method, r.path, r.form, header...)
-			if got.StatusCode != http.StatusNotFound || strings.Contains(got.body, "mine") {
-				t.Errorf("%s %s: %s %s", r.method, r.path, got.Status, got.body)
-			}
-		}
-	}
-
-	if r := other.get("/search?q=mine"); strings.Contains(r.body, "/c/c1") {
-		t.Errorf("the search finds it:\n%s", r.body)
-	}
-
-	mustContain(t, v.get("/c/c1").body, "answer 1")
-}
-
 // TestSearch shows what was found, with the words marked, and where it goes on.
 func TestSearch(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {

@@ -37,7 +37,16 @@ func newSite(
 	t *testing.T, play func(string, *fakebackend.Answer), change ...func(*domain.Texts),
 ) *site {
 	t.Helper()
-	b := fakebackend.New(time.Now(), play)
+	return newSiteFrom(t, time.Now(), play, change...)
+}
+
+// newSiteFrom is newSite whose backend's clock starts at now.
+func newSiteFrom(
+	t *testing.T, now time.Time, play func(string, *fakebackend.Answer),
+	change ...func(*domain.Texts),
+) *site {
+	t.Helper()
+	b := fakebackend.New(now, play)
 	bs := httptest.NewServer(b)
 	t.Cleanup(func() { bs.CloseClientConnections(); bs.Close() })
 	return newSiteAt(t, b, bs.URL, change...)

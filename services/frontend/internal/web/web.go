@@ -81,6 +81,17 @@ func (a *App) Register(s *server.Server) {
 		s.Profiling()
 	}
 
+	for pattern, h := range a.routes() {
+		s.Handle(pattern, a.protect(h))
+	}
+}
+
+// routes returns what answers each pattern of http.ServeMux.
+func (a *App) routes() map[string]http.Handler {
+	all := map[string]http.Handler{
+		"GET /static/{hash}/{name}": a.assets,
+		"/api/":                     a.signed(a.proxy()),
+	}
 	for pattern, h := range map[string]http.HandlerFunc{
 		"GET /{$}":                   a.home,
 		"GET /c/{id}":                a.conversation,
@@ -111,11 +122,10 @@ func (a *App) Register(s *server.Server) {
 		"GET /fragments/status":        a.statusFragment,
 		"/":                            a.notFound,
 	} {
-		s.Handle(pattern, a.protect(a.signed(h)))
+		all[pattern] = a.signed(h)
 	}
 
-	s.Handle("GET /static/{hash}/{name}", a.protect(a.assets))
-	s.Handle("/api/", a.protect(a.signed(a.proxy())))
+	return all
 }
 
 // Drain ends the event streams; their browsers reconnect and find another replica.

@@ -111,19 +111,32 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// TestWithoutGate checks that nobody gets past the gate: only files and probes are for everybody.
+// wildcard matches the name of a part of a path in a pattern.
+var wildcard = regexp.MustCompile(`\{\w+\}`)
+
+// TestWithoutGate checks that nobody gets past the gate by any route: only files and probes are for
+// everybody.
 func TestWithoutGate(t *testing.T) {
 	s := newSite(t, echo)
 	srv := server.New("frontend", slog.New(slog.DiscardHandler), time.Second)
 	s.app.Register(srv)
-	for target, want := range map[string]int{
-		"GET /": 401, "GET /c/c1": 401, "GET /c/c1/edit": 401, "POST /chat": 401,
-		"POST /c/c1/rename": 401, "POST /c/c1/delete": 401, "GET /generations/g1/events": 401,
-		"GET /c/c1/edit/g1": 401, "POST /c/c1/replace": 401, "GET /search": 401,
-		"POST /generations/g1/stop": 401, "GET /status": 401, "GET /fragments/sidebar": 401,
-		"GET /api/conversations": 401, "DELETE /api/conversations/c1": 401, "GET /nothing": 401,
-		"GET /static/x/app.css": 200, "GET /healthz": 200, "GET /ready": 200,
-	} {
+	targets := map[string]int{
+		"GET /static/x/app.css": 200, "GET /healthz": 200, "GET /ready": 200, "GET /metrics": 200,
+		"GET /nothing": 401, "DELETE /nothing": 401,
+		"GET /api/conversations": 401, "DELETE /api/conversations/c1": 401,
+	}
+	for _, pattern := range s.app.Patterns() {
+		if pattern == "GET /static/{hash}/{name}" {
+			continue
+		}
+		method, path, ok := strings.Cut(wildcard.ReplaceAllString(pattern, "1"), " ")
+		if !ok {
+			method, path = http.MethodPost, pattern
+		}
+		targets[method+" "+strings.TrimSuffix(path, "{$}")] = 401
+	}
+
+	for target, want := range targets {
 		method, path, _ := strings.Cut(target, " ")
 		w := httptest.NewRecorder()
 		srv.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
