@@ -113,6 +113,7 @@ func (a *API) failure(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrTooMany):
 		p = problem.Typed("/problems/too-many-conversations", http.StatusTooManyRequests,
 			"You have the %d conversations that are kept: delete some.", a.Store.MaxConversations())
+		p.RetryAfter = 60
 	case errors.Is(err, store.ErrSubmissions):
 		p = problem.Typed("/problems/too-many-submissions", http.StatusConflict,
 			"You have handed over the %d answers that are kept: take some back.",

@@ -200,7 +200,7 @@ func TestOwnersBounds(t *testing.T) {
 		"/api/chat": backendapi.ChatRequest{Message: "Hi"}} {
 		if p := i.refused(http.StatusTooManyRequests, http.MethodPost, path, body,
 			alice); p.Type != "/problems/too-many-conversations" || !strings.Contains(p.Detail,
-			"delete") {
+			"delete") || p.RetryAfter != 60 {
 			t.Errorf("%+v", p)
 		}
 	}
