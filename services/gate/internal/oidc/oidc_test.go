@@ -44,7 +44,7 @@ type site struct {
 // newSite starts a provider, and a gate whose settings change changes.
 func newSite(t *testing.T, change func(*oidc.Config)) *site {
 	t.Helper()
-	s := &site{Provider: oidctest.Start(t), redis: redistest.Start(t), log: &buffer{}}
+	s := &site{Provider: oidctest.Start(t), redis: redistest.StartAs(t, "gate"), log: &buffer{}}
 	mux := http.NewServeMux()
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Server.Close)
@@ -193,6 +193,17 @@ func TestSignIn(t *testing.T) {
 	s := newSite(t, nil)
 	b := newBrowser(t)
 	callback := b.signIn(s, "/c/1?x=y")
+	u, err := url.Parse(callback)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	state, code := u.Query().Get("state"), u.Query().Get("code")
+	r := s.redis.Client(t)
+	if keys := redistest.Find(t, r, state, code, oidctest.Secret); len(keys) > 0 {
+		t.Errorf("before the browser is back, %q have what the sign-in is made of", keys)
+	}
+
 	status, id, body := b.open(callback)
 	if status != http.StatusOK || id.Issuer != s.Issuer || id.Subject != "ada" ||
 		id.Name != "Ada Lovelace" || !id.Admin || id.SID != "session-1" || id.Back != "/c/1?x=y" ||
@@ -201,13 +212,10 @@ func TestSignIn(t *testing.T) {
 	}
 
 	// What the sign-in was made of is nowhere: not in Redis, not in the log.
-	u, err := url.Parse(callback)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	for _, secret := range []string{u.Query().Get("state"), u.Query().Get("code"), id.Hint,
-		"Lovelace", oidctest.Secret} {
+	for _, secret := range []string{state, code, id.Hint, "Lovelace", oidctest.Secret} {
+		if keys := redistest.Find(t, r, secret); len(keys) > 0 {
+			t.Errorf("%q have %q", keys, secret)
+		}
 		if strings.Contains(s.log.String(), secret) {
 			t.Errorf("the log has %q:\n%s", secret, s.log)
 		}
