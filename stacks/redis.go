@@ -32,13 +32,13 @@ var redisACL = map[string][]string{
 		// It signs who asks; the public keys by which others verify that.
 		"~identity:gate:*",
 
-		"+eval", "+evalsha", "+script|load", "+@transaction",
-		"+@string", "+@hash", "+@list", "+@set", "+@sortedset", "+@stream",
-		"+del", "+unlink", "+exists", "+type", "+touch", "+persist",
-		"+expire", "+expireat", "+expiretime", "+ttl",
-		"+pexpire", "+pexpireat", "+pexpiretime", "+pttl",
-		"+ping", "+time",
-		"-@dangerous", // SORT, which reads the keys that it is told in a pattern
+		"+eval", "+evalsha", "+multi", "+exec",
+		"+get", "+getdel", "+getex", "+set", "+incrby",
+		"+hdel", "+hget", "+hgetall", "+hset",
+		"+lpush", "+lrange", "+ltrim",
+		"+sadd", "+scard", "+sismember", "+smembers", "+srem",
+		"+zadd", "+zrange", "+zrem", "+zremrangebyscore", "+zscore",
+		"+del", "+exists", "+expire", "+pexpire", "+pttl",
 		// What a person has had erased is in the append-only file until that is written anew.
 		"+bgrewriteaof",
 

@@ -251,6 +251,35 @@ func TestRestoreReceived(t *testing.T) {
 	}
 }
 
+// TestNoSnapshot: beside its append-only file Redis keeps nothing, not when it ends either. It
+// removes what a former version has kept.
+func TestNoSnapshot(t *testing.T) {
+	const secret = "correct-horse-battery-staple"
+	s := newPasswordServer(t)
+	s.ownCLI()
+	s.write("dump.rdb", "what somebody has had erased")
+	there := func() bool {
+		_, err := os.Stat(filepath.Join(s.dir, "dump.rdb"))
+		return !os.IsNotExist(err)
+	}
+
+	stack := load(t, "prod", withPassword())
+	s.startStack(stack, secret)
+	for deadline := time.Now().Add(time.Minute); there(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the former snapshot is there:\n%s", s.out.String())
+		}
+	}
+
+	c := s.as(stacks.Backend, redisPasswords(stack, secret)[stacks.Backend])
+	if err := c.Set(t.Context(), "conversation:1", "text", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if s.stop(); there() {
+		t.Errorf("it has made a snapshot:\n%s", s.out.String())
+	}
+}
+
 // TestPasswordOfDefaultUser holds that the default user, as whom the services of the version before
 // signed in, is let in as long as a former password, with another one of the config or the same.
 func TestPasswordOfDefaultUser(t *testing.T) {

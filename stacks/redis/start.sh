@@ -97,16 +97,20 @@ key=$(head -c 32 /dev/urandom | sha256)
 password="#$(printf %s "$key" | sha256)"
 as() { REDISCLI_AUTH=$key redis-cli ${REDIS_CLI_OPTIONS-} -e --no-auth-warning --user "$@"; }
 
-# One asks until the restored data are loaded. Redis refuses this while it loads.
+# One asks until Redis has loaded its data, which refuses this while it loads. Then what a restore has
+# put aside goes, and the snapshot of a former version, which would keep what is deleted from now on.
 restore_user=''
-if [ -d "$data/former" ]; then
+if [ -d "$data/former" ] || [ -e "$data/dump.rdb" ]; then
 	restore_user="user restore reset on $password %R~loaded +exists"
 	(
 		until as restore exists loaded; do
 			sleep 1
 		done
-		mv "$data/former" "$data/loaded"
-		rm -rf "$data/loaded/"*
+		rm -f "$data/dump.rdb"
+		if [ -d "$data/former" ]; then
+			mv "$data/former" "$data/loaded"
+			rm -rf "$data/loaded/"*
+		fi
 	) >/dev/null 2>&1 &
 fi
 

@@ -61,7 +61,7 @@ func StartOn(t testing.TB, dir string) *Server {
 	return retried(t, func(port string) (*Server, error) {
 		return run(t, port,
 			exec.Command(binary(t), "--port", port, "--bind", "127.0.0.1", "--dir", dir,
-				"--appendonly", "yes", "--appendfsync", "everysec", "--save", "3600 1"))
+				"--appendonly", "yes", "--appendfsync", "everysec", "--save", ""))
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 // newAccounts returns accounts in a Redis of their own.
 func newAccounts(t *testing.T) (*Accounts, *redistest.Server) {
 	t.Helper()
-	r := redistest.Start(t)
+	r := redistest.StartAs(t, "gate")
 	st, err := store.New(redisclient.Address{URL: r.URL})
 	if err != nil {
 		t.Fatal(err)

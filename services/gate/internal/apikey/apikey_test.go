@@ -24,7 +24,7 @@ import (
 // newKeys returns keys in a Redis of the test's own. gone are the people who are gone.
 func newKeys(t *testing.T, gone map[string]bool) (*Keys, *redis.Client) {
 	t.Helper()
-	r := redistest.Start(t)
+	r := redistest.StartAs(t, "gate")
 	s, err := store.New(redisclient.Address{URL: r.URL})
 	if err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func start(t *testing.T, answer http.HandlerFunc) *instance {
 func startAt(t *testing.T, ml *httptest.Server) *instance {
 	t.Helper()
 	i := &instance{t: t, log: &syncLog{}}
-	r := redistest.Start(t)
+	r := redistest.StartAs(t, "gate")
 	st, err := store.New(redisclient.Address{URL: r.URL})
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 // TestSwapTwice checks that a swap whose answer was lost says the same when it is sent again.
 func TestSwapTwice(t *testing.T) {
-	st, err := store.New(redisclient.Address{URL: redistest.Start(t).URL})
+	st, err := store.New(redisclient.Address{URL: redistest.StartAs(t, "gate").URL})
 	if err != nil {
 		t.Fatal(err)
 	}
