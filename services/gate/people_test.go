@@ -21,6 +21,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // town is a gate whose people have accounts, and a frontend.
@@ -36,7 +37,7 @@ type town struct {
 
 func newTown(t *testing.T, changes ...func(*gateenv.Config)) *town {
 	t.Helper()
-	r, f := redistest.Start(t), newFrontend(t)
+	r, f := redistest.StartAs(t, stacks.Gate), newFrontend(t)
 	changes = slices.Insert(changes, 0, func(c *gateenv.Config) { c.SignIn = gateenv.Accounts })
 	base, stop, log := start(t, r.URL, f.URL, changes...)
 	return &town{t, r, base, f, stop, log, environ(t, ":1", r.URL, f.URL, changes...)}
