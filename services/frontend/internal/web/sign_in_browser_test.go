@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,6 +136,56 @@ func (b *chromium) signIn(name string) {
 		chromedp.KeyEvent("\r"))
 }
 
+// refused has the page ask for the conversation c1 and its answer g1, which are somebody else's.
+func (b *chromium) refused() {
+	b.t.Helper()
+	b.expect("403")
+	for request, want := range map[string]int{
+		"GET /c/c1":                                        404,
+		"GET /c/c1/edit":                                   404,
+		"GET /c/c1/edit/g1":                                404,
+		"GET /c/c1/rate/g1":                                404,
+		"POST /c/c1/rename title=x":                        404,
+		"POST /c/c1/replace from=g1&to=g1":                 404,
+		"POST /c/c1/rate/g1 verdict=up":                    404,
+		"POST /c/c1/rate/g1/submit verdict=up&consent=yes": 404,
+		"POST /chat conversation_id=c1&message=x":          404,
+		"GET /generations/g1/events":                       404,
+		"POST /generations/g1/stop x=1":                    404,
+		"GET /passages/g1":                                 404,
+		"GET /review":                                      403,
+
+		"GET /api/conversations/c1":                             404,
+		"GET /api/conversations/c1/export":                      404,
+		`PATCH /api/conversations/c1 {"title":"x"}`:             404,
+		"DELETE /api/conversations/c1":                          404,
+		`PUT /api/conversations/c1/ratings/g1 {"verdict":"up"}`: 404,
+		`POST /api/chat {"conversation_id":"c1","message":"x"}`: 404,
+		"GET /api/generations/g1/events":                        404,
+		"DELETE /api/generations/g1":                            404,
+		"GET /api/reviews":                                      403,
+
+		// These answer everybody, without what is hers.
+		"POST /c/c1/delete x=1":  200,
+		"GET /search?q=hello":    200,
+		"GET /fragments/sidebar": 200,
+		"GET /api/conversations": 200,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		path, body, _ := strings.Cut(path, " ")
+		got := value[struct {
+			Status int    `json:"status"`
+			Text   string `json:"text"`
+		}](b, fmt.Sprintf("fetch(%q, {method: %q, body: %q || undefined, headers: "+
+			"{'Content-Type': 'application/x-www-form-urlencoded'}})"+
+			".then(async r => ({status: r.status, text: await r.text()}))", path, method, body))
+		if got.Status != want || strings.Contains(got.Text, "bold") ||
+			strings.Contains(got.Text, `href="/c/c1"`) || strings.Contains(got.Text, `"c1"`) {
+			b.t.Errorf("%s: %d\n%s", request, got.Status, got.Text)
+		}
+	}
+}
+
 // TestBrowserSignIn takes an invitation, asks, is signed out in the middle of the answer, and finds
 // the answer and the draft after signing in again.
 func TestBrowserSignIn(t *testing.T) {
@@ -179,6 +231,11 @@ func TestBrowserSignIn(t *testing.T) {
 	other.join(lasting, "bob", g.code("invite", "bob"))
 	other.do(chromedp.Navigate(lasting + "/c/c1"))
 	other.wait("document.body.innerText.includes('There is nothing here')")
+	other.refused()
+	if !slices.Contains(g.backend.Questions(), "hello") {
+		t.Error("her question is gone")
+	}
+
 	other.do(chromedp.Navigate(lasting + "/account"))
 	other.wait("document.body.innerText.includes('bob') && " +
 		"!document.body.innerText.includes('People')")
