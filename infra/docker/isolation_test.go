@@ -229,10 +229,13 @@ func (l *lab) engineAttempts(
 	return append(other.containerAttempts(), out...)
 }
 
-// containerAttempts are those at each container of the stack.
+// containerAttempts are those at each container of the stack, and at the port that it publishes.
 func (l *lab) containerAttempts() []outside.Attempt {
 	l.t.Helper()
-	var out []outside.Attempt
+	out := []outside.Attempt{{
+		What: "another stack's edge, where the machine has it", Kind: outside.TCP,
+		Address: net.JoinHostPort(outside.Machine, strconv.Itoa(l.service(stacks.Edge).Ports[0].Host)),
+	}}
 	for _, svc := range l.stack.Services {
 		for _, n := range l.one(svc.Name).NetworkSettings.Networks {
 			out = append(out, outside.Attempt{
