@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/internal/oidctest"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 func auditing(c *gateenv.Config) { c.Audit = true }
@@ -242,7 +243,7 @@ func TestAuditCopy(t *testing.T) {
 
 	town := newTown(t, auditing, func(c *gateenv.Config) { c.AuditKeyFile = secret })
 	for i := range 4 {
-		if _, err := town.audit("configuration", "carol", fmt.Sprint(i), "x"); err != nil {
+		if _, err := town.audit("up", "carol", fmt.Sprint(i), "x", "-", "done"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -335,7 +336,7 @@ func TestAuditUnwritten(t *testing.T) {
 	ada := town.visitor("192.0.2.7")
 	ada.join("ada", town.code("invite ada --admin"))
 	admin := town.redis.Client(t)
-	if err := admin.Do(t.Context(), "acl", "setuser", "default", "-rpush").Err(); err != nil {
+	if err := admin.Do(t.Context(), "acl", "setuser", stacks.Gate, "clearselectors").Err(); err != nil {
 		t.Fatal(err)
 	}
 

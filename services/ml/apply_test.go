@@ -175,7 +175,7 @@ func TestEverywhere(t *testing.T) {
 						select {
 						case <-ctx.Done():
 							return ctx.Err()
-						case <-time.After(tc.takes[address]):
+						case <-time.After(max(tc.takes[address], time.Millisecond)): // after the look
 						}
 
 						mu.Lock()
