@@ -3,9 +3,11 @@ package stacks_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,11 +123,14 @@ func TestRedisRetentionWhenFull(t *testing.T) {
 	all := []string{ago(300), ago(4), ago(1)}
 	s.push(all...)
 	gate := s.services[stacks.Gate]
-	if err := gate.SetRange(t.Context(), "gate:large", 13<<20, "x").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := gate.Set(t.Context(), "gate:more", "x", 0).Err(); !redis.IsOOMError(err) {
-		t.Fatalf("Redis is not full: %v", err)
+	for i, large := 0, strings.Repeat("x", 256<<10); ; i++ {
+		err := gate.Set(t.Context(), fmt.Sprint("gate:large-", i), large, 0).Err()
+		if redis.IsOOMError(err) {
+			break
+		}
+		if err != nil || i > 100 {
+			t.Fatalf("Redis is not full after %d values: %v", i, err)
+		}
 	}
 	s.keeps(all, all...)
 	s.stop()

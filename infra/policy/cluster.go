@@ -33,8 +33,9 @@ var clusterRules = []Rule{{
 	Fix: "name host and port of each destination in outside of the service, from which its " +
 		"NetworkPolicy is made",
 	check: workloads(func(in Input, w workload.Workload) []string {
-		// An engine has no rules for destinations, and isolation holds a stack that keeps to itself.
-		if in.Target == stacks.Docker || isolated(in) || !w.Fenced {
+		// An engine has no rules for destinations, and isolation holds a stack that keeps to itself,
+		// but for what its proxy reaches.
+		if in.Target == stacks.Docker || isolated(in) && w.Service != stacks.Egress || !w.Fenced {
 			return nil
 		}
 
@@ -48,7 +49,7 @@ var clusterRules = []Rule{{
 				out = append(out, "reaches "+to+" at any port")
 			case strings.Contains(ports, "-"):
 				out = append(out, "reaches "+to+" at the ports "+ports)
-			case slices.Contains(numbers, "53"):
+			case slices.Contains(numbers, "53"), slices.Contains(numbers, "53/udp"):
 				out = append(out, "asks "+to+" for names")
 			default:
 				for _, port := range numbers {

@@ -30,6 +30,9 @@ func TestOutside(t *testing.T) {
 		{"any", "", "any address port 80", []string{"reaches any address at port 80" + unneeded}},
 		{"any", "", "any address port 443, 80", []string{"reaches any address at port 80" + unneeded}},
 		{"any", "", "any address port 443, 53", []string{"asks any address for names"}},
+		{"any", "", "any address port 443/udp",
+			[]string{"reaches any address at port 443/udp" + unneeded}},
+		{"any", "", "any address port 53/udp", []string{"asks any address for names"}},
 		{"any", "", "any address", []string{"reaches any address at any port"}},
 		{"any", "", "other namespaces port 443",
 			[]string{"reaches other namespaces at port 443" + unneeded}},
@@ -55,5 +58,29 @@ func TestOutside(t *testing.T) {
 		if d := cmp.Diff(test.want, findings(t, in, "egress")); d != "" {
 			t.Errorf("%s to %s (-want +got):\n%s", test.service, test.way, d)
 		}
+	}
+}
+
+// TestOutsideOfProxy checks that the proxy of a stack that keeps to itself reaches what the stack says
+// and nothing more. What its other services reach the rule isolation tells.
+func TestOutsideOfProxy(t *testing.T) {
+	stack := stacks.Stack{Safeguarded: true, Services: []stacks.Service{
+		{Name: stacks.Egress, Outside: []stacks.Outside{{Host: "id.example.com", Port: 443}}},
+		{Name: stacks.Gate},
+	}}
+	way := func(service, way string) workload.Workload {
+		return workload.Workload{Service: service, Fenced: true, WaysOut: []string{way}}
+	}
+
+	in := policy.Input{Root: "/root", Stack: stack, View: workload.View{
+		Target: stacks.Kubernetes,
+		Workloads: []workload.Workload{
+			way(stacks.Egress, "any address port 443"), way(stacks.Egress, "any address port 25"),
+			way(stacks.Gate, "any address port 25"),
+		},
+	}}
+	want := []string{"reaches any address at port 25, which is in no outside of the service"}
+	if d := cmp.Diff(want, findings(t, in, "egress")); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }

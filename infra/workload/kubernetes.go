@@ -375,6 +375,9 @@ func (w *Workload) let(rule networkingv1.NetworkPolicyEgressRule) {
 			number += fmt.Sprintf("-%d", *p.EndPort)
 		}
 		onlyDNS = onlyDNS && number == strconv.Itoa(dnsPort)
+		if p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {
+			number += "/" + strings.ToLower(string(*p.Protocol))
+		}
 		numbers = append(numbers, number)
 	}
 

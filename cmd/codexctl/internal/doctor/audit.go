@@ -27,7 +27,7 @@ func auditedPaths(data string) []auditedPath {
 		number string
 		at     []string // of which the first that is there counts
 	}{
-		{"1.1.3", []string{"/usr/bin/dockerd"}},
+		{"1.1.3", []string{"/usr/bin/dockerd", "/usr/sbin/dockerd"}},
 		{"1.1.4", []string{"/run/containerd"}},
 		{"1.1.5", []string{data}},
 		{"1.1.6", []string{"/etc/docker"}},
@@ -42,7 +42,7 @@ func auditedPaths(data string) []auditedPath {
 		{"1.1.15", []string{"/usr/bin/containerd-shim"}},
 		{"1.1.16", []string{"/usr/bin/containerd-shim-runc-v1"}},
 		{"1.1.17", []string{"/usr/bin/containerd-shim-runc-v2"}},
-		{"1.1.18", []string{"/usr/bin/runc"}},
+		{"1.1.18", []string{"/usr/bin/runc", "/usr/sbin/runc"}},
 	} {
 		i := slices.IndexFunc(p.at, func(name string) bool {
 			_, err := os.Stat(name)
@@ -78,7 +78,10 @@ func (r auditRule) watches(name string) bool {
 // remedy.
 func unwatched(paths []auditedPath, rules []auditRule) ([]auditedPath, []Finding) {
 	paths = slices.DeleteFunc(slices.Clone(paths), func(p auditedPath) bool {
-		return slices.ContainsFunc(rules, func(r auditRule) bool { return r.watches(p.path) })
+		real, err := filepath.EvalSymlinks(p.path)
+		return slices.ContainsFunc(rules, func(r auditRule) bool {
+			return r.watches(p.path) || err == nil && r.watches(real)
+		})
 	})
 	if len(paths) == 0 {
 		return nil, nil
