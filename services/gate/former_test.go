@@ -9,6 +9,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/oidctest"
 )
 
 // formerly has the visitor's browser known by a cookie at a gate without sign-in of the same stack,
@@ -195,8 +196,10 @@ func TestMoveBrowser(t *testing.T) {
 	v.join("ada", town.code("invite ada"))
 	v.signedIn()
 	me := town.person().ID
+	town.visitor("192.0.2.2").join("bob", town.code("invite bob"))
 	for line, want := range map[string]string{
-		"move browser:" + me + " ada":                      "is no browser, but somebody who signs in",
+		"move browser:" + me + " ada":                      "are the same person",
+		"move browser:" + me + " bob":                      "is no browser, but somebody who signs in",
 		"move browser:" + former + " eve":                  "eve: there is no account",
 		"move browser:x ada":                               "browser:x: there is no account",
 		"move ada browser:" + former:                       "there is no account",
@@ -228,5 +231,40 @@ func TestMoveBrowser(t *testing.T) {
 	if !slices.Contains(acts, "move done") || !strings.Contains(text, `"by":"carol"`) ||
 		!strings.Contains(text, former) {
 		t.Errorf("recorded are %q:\n%s", acts, text)
+	}
+}
+
+// TestMoveProvided: a provider's person does not pass for a browser, signed in or out.
+func TestMoveProvided(t *testing.T) {
+	town, p := newProvided(t, false, auditing)
+	town.commandOf(p)
+	p.SignIn(ada)
+	v := town.visitor("192.0.2.1")
+	v.through("/")
+	v.signedIn()
+	former := town.person().ID
+	p.SignIn(oidctest.Person{Subject: "bob", Claims: map[string]any{"groups": "team"}})
+	town.visitor("192.0.2.2").through("/")
+	town.frontend.full.Store(true)
+
+	move := func(to, want string) {
+		t.Helper()
+		args := []string{"user", "move", "browser:" + former, to}
+		err := run(t.Context(), args, town.env, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("to %s: got %v, want %s", to, err, want)
+		}
+	}
+
+	const refusal = "is no browser, but somebody who signs in"
+	move("bob", refusal)
+	v.post("/sign-out")
+	if v.signedIn() {
+		t.Fatal("not signed out")
+	}
+	move("bob", refusal)
+	move("ada", "are the same person")
+	if len(town.frontend.consents) > 0 {
+		t.Error("something was given")
 	}
 }

@@ -216,6 +216,10 @@ func (c *dataCommand) take(
 		return "", fmt.Errorf("%s: %w", to, err)
 	}
 
+	if from == id {
+		return "", fmt.Errorf("%s and %s are the same person", browser, to)
+	}
+
 	if err := stored(ctx, c.data, browser, from); err != nil {
 		return "", err
 	}
@@ -224,15 +228,11 @@ func (c *dataCommand) take(
 	}
 
 	// People have such ids as well, and are signed out by a move.
-	names, err := c.accounts.Names(ctx, nil)
+	signs, err := c.signsIn(ctx, from)
 	if err != nil {
 		return "", err
 	}
-	list, err := c.sessions.List(ctx, from)
-	if err != nil {
-		return "", err
-	}
-	if names[from] != "" || len(list) > 0 {
+	if signs {
 		return "", fmt.Errorf("%s is no browser, but somebody who signs in: write %s as who it is",
 			browser, browser)
 	}
@@ -242,6 +242,16 @@ func (c *dataCommand) take(
 	}
 
 	return fmt.Sprintf("%s has the conversations of %s now, whose keys are revoked.", to, browser), nil
+}
+
+// signsIn reports whether the id is that of an account, or of somebody who has signed in: of a
+// provider's people it is known for a while after their last session.
+func (c *dataCommand) signsIn(ctx context.Context, id string) (bool, error) {
+	names, err := c.accounts.Names(ctx, nil)
+	if err != nil || names[id] != "" {
+		return err == nil, err
+	}
+	return c.sessions.Knows(ctx, id)
 }
 
 // known returns an error if nothing is known of the person with the id, who is to get something. An

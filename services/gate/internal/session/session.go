@@ -249,7 +249,11 @@ func (m *Manager) EndBy(ctx context.Context, issuer, subject, sid string) (int, 
 // Holds reports whether there is something for EndBy to end of the subject: a session, or the groups
 // that the person's keys follow.
 func (m *Manager) Holds(ctx context.Context, issuer, subject string) (bool, error) {
-	id := m.names.Of(issuer, subject)
+	return m.Knows(ctx, m.names.Of(issuer, subject))
+}
+
+// Knows reports whether the person with the id has a session, or has had one and the groups are kept.
+func (m *Manager) Knows(ctx context.Context, id string) (bool, error) {
 	refs, err := m.store.Index(ctx, byPerson(id))
 	if err != nil || len(refs) > 0 {
 		return err == nil, err
