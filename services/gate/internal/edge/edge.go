@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -27,7 +28,10 @@ const (
 	patience = 2 * time.Second
 
 	// kept is how long addresses are believed while the name cannot be looked up.
-	kept = time.Minute
+	kept = 15 * time.Second
+
+	// quiet is the least time between two lines of the log about others than the edge.
+	quiet = 10 * time.Second
 )
 
 // headers are those that the edge sets.
@@ -42,6 +46,12 @@ type Watch struct {
 
 	// turn is held by the one who looks up, and has the time when the last lookup began.
 	turn chan time.Time
+
+	// ignored counts the requests of others than the edge since the log had a line about them, at the
+	// time logged. mu guards both.
+	mu      sync.Mutex
+	logged  time.Time
+	ignored int
 }
 
 // answer is what a lookup found, and when.
@@ -79,8 +89,7 @@ func (w *Watch) Run(ctx context.Context) {
 func (w *Watch) Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if claims(r) && !w.is(r.Context(), r.RemoteAddr) {
-			w.log.WarnContext(r.Context(), "not the edge: its X-Forwarded headers are ignored",
-				"address", r.RemoteAddr)
+			w.say(r)
 			r = r.Clone(r.Context())
 			for _, h := range headers {
 				r.Header.Del(h)
@@ -89,6 +98,20 @@ func (w *Watch) Guard(next http.Handler) http.Handler {
 
 		next.ServeHTTP(rw, r)
 	})
+}
+
+// say logs that the headers of the request are ignored, or counts it for the next line.
+func (w *Watch) say(r *http.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ignored++
+	if time.Since(w.logged) < quiet {
+		return
+	}
+
+	w.log.WarnContext(r.Context(), "not the edge: its X-Forwarded headers are ignored",
+		"address", r.RemoteAddr, "requests", w.ignored)
+	w.logged, w.ignored = time.Now(), 0
 }
 
 // claims reports whether the request has one of the edge's headers.
@@ -149,7 +172,9 @@ func (w *Watch) look(ctx context.Context) {
 	case err == nil:
 	case errors.As(err, &fault) && fault.IsNotFound: // there is no edge, or not yet
 	default:
-		// While the engine does not answer it gives no container the edge's address either.
+		// Whether there is an edge is not known: an engine passes a name that it does not have on to
+		// the host's resolver, which may time out while the edge is gone. Its last addresses, which
+		// another container may get then, count for as long as they are kept.
 		w.log.WarnContext(ctx, "look up the edge", "error", err)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -190,7 +191,7 @@ func TestFlood(t *testing.T) {
 	}, "172.18.0.5")
 }
 
-// TestOutage holds that the edge is believed for a minute while its name cannot be looked up, and
+// TestOutage holds that the edge is believed for a while after its name cannot be looked up, and
 // that nobody is afterwards, until it can.
 func TestOutage(t *testing.T) {
 	watching(t, func(t *testing.T, e *engine, w *Watch) {
@@ -209,6 +210,35 @@ func TestOutage(t *testing.T) {
 		e.fails(nil)
 		if !believed(ctx, w, "172.18.0.5:1") {
 			t.Error("the edge is not believed after the outage")
+		}
+	}, "172.18.0.5")
+}
+
+// TestQuiet holds that the log has a line in ten seconds about others than the edge, which tells how
+// many of their requests there were.
+func TestQuiet(t *testing.T) {
+	watching(t, func(t *testing.T, _ *engine, w *Watch) {
+		var log strings.Builder
+		w.log = slog.New(slog.NewTextHandler(&log, nil))
+		for _, tt := range []struct {
+			requests int
+			want     string
+		}{
+			{3, "address=172.18.0.6:1 requests=1\n"},
+			{2, "address=172.18.0.6:1 requests=3\n"},
+			{0, ""},
+			{1, "address=172.18.0.6:1 requests=2\n"},
+		} {
+			log.Reset()
+			for range tt.requests {
+				believed(t.Context(), w, "172.18.0.6:1")
+			}
+
+			if got := log.String(); !strings.HasSuffix(got, tt.want) ||
+				strings.Count(got, "\n") != strings.Count(tt.want, "\n") {
+				t.Errorf("logged is %q, want one line that ends in %q", got, tt.want)
+			}
+			time.Sleep(quiet)
 		}
 	}, "172.18.0.5")
 }
