@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -88,7 +87,11 @@ func readAudit(
 		lines, err := records.Page(ctx, args[1], from)
 		return printed(stdout, lines, err)
 	case (len(args) == 1 || len(args) == 2) && args[0] == "names":
-		since := strings.Join(args[1:], "")
+		since := ""
+		if len(args) == 2 {
+			since = args[1]
+		}
+
 		names, err := peopleNames(ctx, cfg, at, key, records, since)
 		if err != nil {
 			return err
