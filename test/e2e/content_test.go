@@ -34,6 +34,7 @@ func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *pers
 		t.Fatalf("Redis' volume has no %s, so nothing can be shown: %q", phrase, got)
 	}
 
+	readInAnEmergency(t, c, stack, ada, phrase) // leaves no file either
 	for service, list := range all {
 		for _, x := range list {
 			if x.State.Status != "running" {
@@ -44,8 +45,6 @@ func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *pers
 			}
 		}
 	}
-
-	readInAnEmergency(t, c, stack, ada, phrase)
 
 	// What a command may print, or a person may look at.
 	said := map[string]string{
