@@ -28,6 +28,7 @@ users=$1 state=$2 seconds=$3 config=$4 retention=${5:-0}
 # A crash in between is no harm: the next start goes on from here. What is renamed is whole.
 data=$(dirname "$state")
 rm -rf "$data/restoring" "$data/loaded/"*
+rm -f "$data"/temp-*.rdb # snapshots that a former version began, of what was erased since
 if [ -d "$data/former" ] && [ ! -d "$data/taken" ]; then
 	if [ -n "$(find "$data/appendonlydir" -newer "$data/former")" ]; then
 		mv "$data/former" "$data/loaded"
