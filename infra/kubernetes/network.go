@@ -68,8 +68,8 @@ func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 		ingress = append(ingress, r.askers())
 	} else if len(svc.Ports) > 0 {
 		rule, open := ingressRule{Ports: listens(svc)}, r.anyoneComes(svc)
-		for _, caller := range r.callers(svc.Name) {
-			if !open {
+		if !open {
+			for _, caller := range r.callers(svc.Name) {
 				rule.From = append(rule.From, r.podsOf(caller))
 			}
 		}
