@@ -86,7 +86,8 @@ var exposureRules = []Rule{{
 
 		for _, w := range in.Workloads {
 			if w.Service == stacks.Edge && w.Strangers {
-				out = append(out, Finding{w.Service, "lets in every pod of the cluster"})
+				out = append(out, Finding{w.Service,
+					"lets in others than the stack's pods by its network policy"})
 			}
 		}
 
