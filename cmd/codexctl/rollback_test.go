@@ -35,7 +35,7 @@ func TestRollback(t *testing.T) {
 // release adds an up of codexctl to the history of a stack, made with its settings as they are, which
 // provisions nothing. With ! it is one that fails:
 //
-//	release STACK REVISION MODEL [SERVICE=IMAGE | SERVICE:FORMAT]... [--ended=RESULT]
+//	release STACK REVISION MODEL [SERVICE=IMAGE | SERVICE:FORMAT]... [--ended=RESULT] [--rollback=N]
 func release(ts *testscript.TestScript, fails bool, args []string) {
 	ctx, stack, root := context.Background(), args[0], ts.Getenv("PROJECT")
 	var env []string
@@ -79,6 +79,11 @@ func release(ts *testscript.TestScript, fails bool, args []string) {
 	for _, arg := range args[3:] {
 		if result, ok := strings.CutPrefix(arg, "--ended="); ok {
 			r.ID, ended = rand.Text(), result
+			continue
+		}
+		if number, ok := strings.CutPrefix(arg, "--rollback="); ok {
+			r.Rollback, err = strconv.Atoi(number)
+			ts.Check(err)
 			continue
 		}
 		if service, image, ok := strings.Cut(arg, "="); ok {

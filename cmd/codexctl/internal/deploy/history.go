@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -176,8 +175,7 @@ func (s *Session) WithServices(ctx context.Context, list []Update, u Update) (Up
 	if err != nil {
 		return Update{}, explain(ctx, err)
 	}
-	if len(got) != 1 || !reflect.DeepEqual(update(got[0]).Release, u.Release) ||
-		!update(got[0]).Start.Equal(u.Start) {
+	if len(got) != 1 || !sameUpdate(update(got[0]), u) {
 		return Update{}, errors.New("another update has begun meanwhile: run the command again")
 	}
 
@@ -191,6 +189,18 @@ func (s *Session) WithServices(ctx context.Context, list []Update, u Update) (Up
 	u.Secrets = slices.DeleteFunc(slices.Clone(u.Secrets), func(k string) bool { return k == Services })
 	u.Secrets = append(u.Secrets, inside...)
 	return u, nil
+}
+
+// sameUpdate reports whether both are the same update of a stack, whatever was added to one of them
+// since it was read.
+func sameUpdate(a, b Update) bool {
+	id := func(u Update) string {
+		if u.Release == nil {
+			return ""
+		}
+		return u.Release.ID
+	}
+	return a.Start.Equal(b.Start) && id(a) == id(b)
 }
 
 // note gives the updates of which all was made the results that the stack's tags have.
