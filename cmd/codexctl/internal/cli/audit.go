@@ -279,6 +279,9 @@ func (a *App) printAudit(ctx context.Context, g gate, lines []string, since stri
 		words = append(words, since)
 	}
 	output, err := g.run(ctx, words...)
+	if err != nil && since != "" { // a gate of an earlier release takes no day
+		output, err = g.run(ctx, "audit", "names")
+	}
 	if err != nil {
 		return err
 	}
@@ -410,7 +413,11 @@ func (a *App) configuring(
 		if err != nil {
 			return "", err
 		}
-		return g.run(ctx, append([]string{"audit", "up", operator(), revision, digest}, more...)...)
+		said, err := g.run(ctx, append([]string{"audit", "up", operator(), revision, digest}, more...)...)
+		if err != nil && strings.HasPrefix(err.Error(), "usage:") {
+			err = errors.New("the gate that runs is of an earlier release, which does not record it")
+		}
+		return said, err
 	}
 
 	if stack.Service(stacks.Gate) == nil {
@@ -435,6 +442,8 @@ func (a *App) configuring(
 		_, err := record(context.WithoutCancel(ctx), cmp.Or(id, "-"), string(outcome))
 		if err != nil {
 			a.say("the audit does not have how this up ended, which is %s: %v", outcome, err)
+		} else if intended && !stack.Audited() { // a gate that asks nobody to sign in records nothing
+			a.say("the audit may not have how this up ended, which is %s: it ends sign-in", outcome)
 		}
 	}
 }

@@ -206,6 +206,24 @@ func TestAuditLines(t *testing.T) {
 	}
 }
 
+// TestAuditEarlierGate asks a gate for names without a day that takes none.
+func TestAuditEarlierGate(t *testing.T) {
+	var out strings.Builder
+	a := &App{out: console.New(&out, func(string) string { return "" })}
+	g := gate{program: "/gate", platform: commands{run: func(command []string) (int, string) {
+		if strings.Join(command, " ") != "/gate audit names" {
+			return 1, "gate: usage: gate audit verify"
+		}
+		return 0, `{"p1":"ada"}`
+	}}}
+
+	line := auditlog.Key{}.Seal(auditlog.Record{Number: 1, Actor: "p1"})
+	err := a.printAudit(t.Context(), g, []string{line}, "2026-11-26")
+	if err != nil || !strings.Contains(out.String(), "ada") {
+		t.Errorf("printed is %q, %v", out.String(), err)
+	}
+}
+
 // TestConfiguring holds what an up has the gates record before it and after it, and what it says of
 // what they cannot.
 func TestConfiguring(t *testing.T) {
@@ -220,22 +238,27 @@ func TestConfiguring(t *testing.T) {
 	for name, tt := range map[string]struct {
 		signIn        string
 		before, after []running.Replica
-		refuses       bool // the first command
-		fails         bool // the up
+		says          string // what the first command prints: it fails if the gate's name is before it
+		fails         bool   // the up
 		want          []string
 		said          string
 	}{
-		"done":              {gateenv.Accounts, healthy, healthy, false, false, []string{"", "ID done"}, ""},
-		"failed":            {gateenv.Accounts, healthy, healthy, false, true, []string{"", "ID failed"}, ""},
-		"the first":         {gateenv.Accounts, nil, healthy, false, false, []string{"- done"}, ""},
-		"the first, failed": {gateenv.Accounts, nil, nil, false, true, nil, ""},
-		"unrecorded": {gateenv.Accounts, healthy, healthy, true, false, []string{"", "- done"},
-			"the audit does not have that this up begins: Redis is away"},
-		"unwell": {gateenv.Accounts, []running.Replica{{Name: "gate-1"}}, healthy, false, false,
+		"done":              {gateenv.Accounts, healthy, healthy, "ID", false, []string{"", "ID done"}, ""},
+		"failed":            {gateenv.Accounts, healthy, healthy, "ID", true, []string{"", "ID failed"}, ""},
+		"the first":         {gateenv.Accounts, nil, healthy, "", false, []string{"- done"}, ""},
+		"the first, failed": {gateenv.Accounts, nil, nil, "", true, nil, ""},
+		"unrecorded": {gateenv.Accounts, healthy, healthy, "gate: Redis is away", false,
+			[]string{"", "- done"}, "the audit does not have that this up begins: Redis is away\n"},
+		"an earlier gate": {gateenv.Accounts, healthy, healthy,
+			"gate: usage: gate audit verify\n       gate audit days", false, []string{"", "- done"},
+			"begins: the gate that runs is of an earlier release, which does not record it\n"},
+		"unwell": {gateenv.Accounts, []running.Replica{{Name: "gate-1"}}, healthy, "", false,
 			[]string{"- done"}, "the audit does not have that this up begins: gate of stack prod"},
-		"no gate left": {gateenv.Accounts, healthy, nil, false, true, []string{""},
+		"no gate left": {gateenv.Accounts, healthy, nil, "ID", true, []string{""},
 			"the audit does not have how this up ended, which is failed: gate of stack prod"},
-		"nobody signs in": {gateenv.None, healthy, healthy, false, false, []string{""}, ""},
+		"nobody signs in": {gateenv.None, healthy, healthy, "", false, []string{""}, ""},
+		"nobody signs in any more": {gateenv.None, healthy, healthy, "ID", false,
+			[]string{"", "ID done"}, "may not have how this up ended, which is done: it ends sign-in"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -247,12 +270,12 @@ func TestConfiguring(t *testing.T) {
 				}
 				got = append(got, strings.Join(command[6:], " "))
 				switch {
-				case tt.refuses && len(got) == 1:
-					return 1, "gate: Redis is away"
-				case len(command) == 6 && tt.signIn != gateenv.None:
-					return 0, "ID\n"
+				case len(got) > 1 || tt.says == "":
+					return 0, ""
+				case strings.HasPrefix(tt.says, "gate: "):
+					return 1, tt.says
 				}
-				return 0, ""
+				return 0, tt.says + "\n"
 			}
 
 			var said strings.Builder
