@@ -174,7 +174,10 @@ func editsBack(now, defaults program.Config, to deploy.Update) edits {
 			continue
 		}
 		if slices.Contains(to.Secrets, key) {
-			e.stays[key] = "what it was is encrypted, and today's passphrase or key does not open it"
+			e.stays[key] = "it was a secret then"
+			if key == deploy.Services { // of which WithServices opens the rest
+				e.stays[key] = "what it was is encrypted, and today's passphrase or key does not open it"
+			}
 			continue
 		}
 
