@@ -142,13 +142,16 @@ func (a *App) release(ctx context.Context, t target, stack stacks.Stack) (deploy
 	return r, err
 }
 
-// note has the history say what came of an update of which all was made, if it did not succeed.
-func (a *App) note(ctx context.Context, s *deploy.Session, made deploy.Release, result string) {
+// note has the history say what came of an update of which all was made, if it did not succeed. It
+// reports whether that is written.
+func (a *App) note(ctx context.Context, s *deploy.Session, made deploy.Release, result string) bool {
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
-	if err := s.Note(ctx, made, result); err != nil {
+	err := s.Note(ctx, made, result)
+	if err != nil {
 		a.say("`codexctl history` says that this up succeeded, and it is %s: %v", result, err)
 	}
+	return err == nil
 }
 
 // awaited has the history say that an update succeeded which was noted as not awaited.

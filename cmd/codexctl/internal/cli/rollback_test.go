@@ -235,7 +235,7 @@ func TestEditsBack(t *testing.T) {
 		set:    map[string]string{key("model"): `{"base":"tiny"}`, key("logLevel"): "warn"},
 		remove: []string{key("debug"), key("services")},
 		stays: map[string]string{
-			key("limits"): "what it was is encrypted, and today's passphrase or key does not open it",
+			key("limits"): "it was a secret then",
 		},
 	}
 	if d := cmp.Diff(want, e, cmp.AllowUnexported(edits{})); d != "" {
@@ -602,18 +602,21 @@ type absent struct{ platform }
 
 func (absent) Replicas(context.Context, string) ([]running.Replica, error) { return nil, nil }
 
-// TestGoesOn: an up that fails before it changes anything says so where something runs.
+// TestGoesOn: an up that fails before it changes anything says so where something runs. One of a
+// rollback may have changed the model's version.
 func TestGoesOn(t *testing.T) {
 	for _, tt := range []struct {
 		on   platform
+		o    upOptions
 		want bool
 	}{
-		{&noticed{}, true},
-		{absent{}, false},
+		{&noticed{}, upOptions{}, true},
+		{&noticed{}, upOptions{release: func() {}}, false},
+		{absent{}, upOptions{}, false},
 	} {
 		var said strings.Builder
 		a := &App{err: console.New(&said, func(string) string { return "" })}
-		if err := a.goesOn(t.Context(), tt.on, "prod", os.ErrPermission); err != os.ErrPermission {
+		if err := a.goesOn(t.Context(), tt.on, "prod", tt.o, os.ErrPermission); err != os.ErrPermission {
 			t.Error(err)
 		}
 		if strings.Contains(said.String(), "stack prod goes on as it was") != tt.want {

@@ -81,18 +81,18 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	defer p.Close()
 
 	if err := p.Preflight(ctx, stack, o); err != nil {
-		return a.goesOn(ctx, p, t.name, err)
+		return a.goesOn(ctx, p, t.name, o, err)
 	}
 
 	if !o.noWait {
 		if err := a.requireModels(ctx, t, p, stack); err != nil {
-			return a.goesOn(ctx, p, t.name, err)
+			return err
 		}
 	}
 
 	if o.load {
 		if err := a.loadImages(ctx, name, o.into); err != nil {
-			return a.goesOn(ctx, p, t.name, err)
+			return a.goesOn(ctx, p, t.name, o, err)
 		}
 	}
 
@@ -122,7 +122,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 
 	if err := a.provideImages(ctx, t, s, stack); err != nil {
-		return a.goesOn(ctx, p, t.name, err)
+		return err
 	}
 
 	made, err := a.release(ctx, t, stack)
@@ -132,7 +132,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	made.NoWait = o.noWait
 	rolledBack, err := a.checkRollback(ctx, t, s, p, stack, &made)
 	if err != nil {
-		return a.goesOn(ctx, p, t.name, err)
+		return err
 	}
 
 	result, problems, err := a.update(ctx, s, p, stack, made, refresh || o.refresh)
@@ -153,8 +153,10 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.offerRollback(ctx, s, t.name,
 			a.explainUp(ctx, p, stack, t.name, result, problems, err))
 	}
+	noted := false
 	if !o.noWait { // without a wait the history says so anyway
-		a.note(ctx, s, made, deploy.NotAwaited) // until more is known, as it may be killed before
+		// Until more is known, as it may be killed before.
+		noted = a.note(ctx, s, made, deploy.NotAwaited)
 	}
 	if err := a.verify(ctx, p, stack, t.name); err != nil {
 		if errors.Is(err, errReported) { // a look that fails tells nothing
@@ -197,7 +199,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 			a.note(ctx, s, made, deploy.ModelNotReady)
 			return err
 		}
-		if cameOf == deploy.Succeeded {
+		if noted && cameOf == deploy.Succeeded {
 			a.awaited(ctx, s, made)
 		}
 	}
@@ -215,9 +217,15 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	return nil
 }
 
-// goesOn returns the error of an up that came before Pulumi's update, once it has said that what runs
-// of the stack is as it was. There is nothing to roll back.
-func (a *App) goesOn(ctx context.Context, p platform, name string, err error) error {
+// goesOn returns the error of an up that came before it changed anything, once it has said that what
+// runs of the stack is as it was. There is nothing to roll back. Of a caller that holds the lock it
+// says nothing: by then a rollback may have had another version of the model serve.
+func (a *App) goesOn(
+	ctx context.Context, p platform, name string, o upOptions, err error,
+) error {
+	if o.release != nil {
+		return err
+	}
 	if list, e := p.Replicas(ctx, ""); e == nil && len(list) > 0 {
 		a.say("Nothing that runs was changed: stack %s goes on as it was.", name)
 	}
