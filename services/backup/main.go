@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"os"
 	"os/signal"
@@ -62,7 +63,8 @@ func run(
 ) error {
 	commands := map[string][2]int{ // with the least and the most words
 		"create": {1, 2}, "release": {2, 2}, "list": {1, 1}, "verify": {2, 2}, "files": {1, 1},
-		"fetch": {2, 2}, "state": {1, 1}, "documents": {2, 2}, "missing": {2, 100}, "weights": {2, 2},
+		"fetch": {2, 2}, "state": {1, 1}, "documents": {2, 2}, "missing": {2, math.MaxInt},
+		"weights": {2, 2},
 	}
 	if len(args) > 0 && commands[args[0]][0] != 0 {
 		if n := commands[args[0]]; len(args) < n[0] || len(args) > n[1] {

@@ -458,7 +458,7 @@ func (j *Job) pruneOthers(
 			return err
 		}
 	}
-	return j.pruneWeights(ctx, files, states)
+	return j.pruneWeights(ctx, states)
 }
 
 // PutState keeps what the program that provisions knows of the stack. The weights that are said to be

@@ -97,8 +97,13 @@ func (j *Job) hasWeights(ctx context.Context, files []file, sum string) (bool, e
 	there := slices.ContainsFunc(files, func(f file) bool {
 		return f.kind == archive.Weights && f.stem == sum && f.size == s.Bytes
 	})
-	return there && slices.Equal(slices.Sorted(slices.Values(s.Recipients)),
-		slices.Sorted(slices.Values(j.Recipients))), nil
+	return there && j.reads(s), nil
+}
+
+// reads reports whether the weights are for the recipients, and no others.
+func (j *Job) reads(s archive.WeightsSummary) bool {
+	return slices.Equal(slices.Sorted(slices.Values(s.Recipients)),
+		slices.Sorted(slices.Values(j.Recipients)))
 }
 
 func (j *Job) weightsSummary(ctx context.Context, sum string) (s archive.WeightsSummary, err error) {
@@ -117,14 +122,24 @@ func (j *Job) PutWeights(ctx context.Context, sum string, from io.Reader) error 
 }
 
 func (j *Job) putWeights(ctx context.Context, sum string, from io.Reader) error {
-	// A summary of before, for other recipients, is not theirs.
-	if err := j.Depot.Remove(ctx, archive.WeightsSummaryFile(sum)); err != nil {
+	// One of damaged weights would be taken for that of the new ones. One for other recipients is not,
+	// and what is there serves until the new ones are.
+	s, err := j.weightsSummary(ctx, sum)
+	switch {
+	case err == nil && j.reads(s):
+		err = j.Depot.Remove(ctx, archive.WeightsSummaryFile(sum))
+	case errors.Is(err, depot.ErrNotFound), errors.Is(err, errDamaged):
+		err = nil
+	}
+	if err != nil {
 		return err
 	}
 
-	var s archive.WeightsSummary
-	err := j.piped(ctx, archive.WeightsFile(sum), func(to io.Writer) (err error) {
+	err = j.piped(ctx, archive.WeightsFile(sum), func(to io.Writer) (err error) {
 		s, err = archive.SealWeights(to, j.Keys, sum, from)
+		if err == nil { // they may have been sent for longer than what is half-made stays
+			err = j.need(ctx, j.Now(), []string{sum})
+		}
 		return err
 	})
 	if err != nil {
@@ -171,7 +186,10 @@ func (j *Job) verifyWeights(ctx context.Context, backup string) error {
 		if err == nil {
 			err = j.compare(ctx, archive.WeightsFile(f.stem), s.Bytes, s.SHA256)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, depot.ErrNotFound):
+			return fmt.Errorf("weights %s of its model: %w", f.stem, err)
+		case err != nil:
 			return fmt.Errorf("weights %s of its model: %w: `codexctl backup create` keeps them again if "+
 				"%s is removed", f.stem, err, archive.WeightsSummaryFile(f.stem))
 		}
@@ -180,7 +198,12 @@ func (j *Job) verifyWeights(ctx context.Context, backup string) error {
 }
 
 // pruneWeights drops the weights that no state of the times needs any more.
-func (j *Job) pruneWeights(ctx context.Context, files []file, states map[time.Time]bool) error {
+func (j *Job) pruneWeights(ctx context.Context, states map[time.Time]bool) error {
+	files, err := j.files(ctx) // what needs them may have come since
+	if err != nil {
+		return err
+	}
+
 	needed := map[string]bool{}
 	for _, f := range files {
 		if f.kind != archive.Need {

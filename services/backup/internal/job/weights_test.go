@@ -16,6 +16,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/codexcontinue/codexcontinue/services/backup/archive"
+	"github.com/codexcontinue/codexcontinue/services/backup/internal/depot"
 	"github.com/codexcontinue/codexcontinue/services/backup/internal/depottest"
 )
 
@@ -86,8 +87,9 @@ func TestWeights(t *testing.T) {
 		if err := b.Depot.Remove(ctx, archive.WeightsSummaryFile(sum)); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Verify(ctx, name); err == nil {
-			t.Error("weights without a summary are taken")
+		if err := b.Verify(ctx, name); !errors.Is(err, depot.ErrNotFound) ||
+			strings.Contains(err.Error(), "is removed") {
+			t.Errorf("weights without a summary: %v", err)
 		}
 		if _, asked := b.put(t, content); !asked || b.Verify(ctx, name) != nil {
 			t.Errorf("asked again: %t", asked)
@@ -99,8 +101,15 @@ func TestWeights(t *testing.T) {
 		}
 		b.Keys = append(b.Keys, id.Recipient())
 		b.Recipients = append(b.Recipients, id.Recipient().String())
+		broken := iotest.ErrReader(errors.New("the connection broke"))
+		if b.PutWeights(ctx, sum, broken) == nil || b.Verify(ctx, name) != nil {
+			t.Error("weights that are not sent whole to another recipient take those away that there are")
+		}
 		if _, asked := b.put(t, content); !asked {
 			t.Error("another recipient cannot read them")
+		}
+		if err := b.Verify(ctx, name); err != nil {
+			t.Errorf("sent again to other recipients: %v", err)
 		}
 		err = archive.OpenWeights(io.Discard, []age.Identity{id}, sum,
 			bytes.NewReader(b.file(t, archive.WeightsFile(sum))))
@@ -179,7 +188,14 @@ func TestWeightsPruned(t *testing.T) {
 		}
 		there("b", "both") // of the last two backups
 
-		sums["late"], _ = b.put(t, "late")
+		sums["late"] = fmt.Sprintf("%x", sha256.Sum256([]byte("late")))
+		if _, err := b.MissingWeights(t.Context(), []string{sums["late"]}); err != nil {
+			t.Fatal(err)
+		}
+		b.now = b.now.Add(25 * time.Hour) // for which they are sent
+		if err := b.PutWeights(t.Context(), sums["late"], strings.NewReader("late")); err != nil {
+			t.Fatal(err)
+		}
 		b.create(t)
 		there("b", "late")
 		b.now = b.now.Add(25 * time.Hour)
