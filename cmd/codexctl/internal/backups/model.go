@@ -188,7 +188,11 @@ func Weights(
 	go func() { _ = w.CloseWithError(from.Fetch(ctx, archive.WeightsFile(sum), w)) }()
 	err := archive.OpenWeights(to, ids, sum, r)
 	_ = r.CloseWithError(err)
-	return explainIdentity(err)
+	if other := new(age.NoIdentityMatchError); errors.As(err, &other) {
+		return fmt.Errorf("%w: weights are for today's recipients, those of older backups as well: put "+
+			"the identity of one into the same file", err)
+	}
+	return err
 }
 
 // checkMade returns an error unless the files below the root make the model.

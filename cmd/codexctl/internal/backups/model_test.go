@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -212,6 +213,16 @@ func TestModelWeights(t *testing.T) {
 	}
 	if err := b.VerifyWeights(t.Context()); err != nil {
 		t.Error(err)
+	}
+
+	other, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Weights(t.Context(), Folder(f.dir), stack.Model.Weights["a.gguf"], []age.Identity{other},
+		io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "weights are for today's recipients") {
+		t.Errorf("weights for others: %v", err)
 	}
 
 	adapter := archive.WeightsFile(stack.Model.Weights["a.gguf"])
