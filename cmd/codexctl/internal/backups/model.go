@@ -138,6 +138,10 @@ func WriteModel(folder string, m *archive.Model) error {
 func WriteWeights(
 	ctx context.Context, from Source, folder string, m *archive.Model, ids []age.Identity,
 ) error {
+	if !slices.ContainsFunc(m.Files, func(f archive.ModelFile) bool { return f.Beside }) {
+		return nil // WriteModel has checked it
+	}
+
 	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return err
@@ -246,17 +250,10 @@ func (b *Backup) State(ctx context.Context) (archive.State, error) {
 	return s, err
 }
 
-// VerifyWeights reads the weights that are beside the state of State, and returns an error unless all
-// are what was kept.
-func (b *Backup) VerifyWeights(ctx context.Context) error {
-	s, err := b.State(ctx)
-	if errors.Is(err, ErrNoState) || err == nil && s.Model == nil {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, f := range s.Model.Files {
+// VerifyWeights reads the weights that are beside the state with the model, and returns an error
+// unless all are what was kept.
+func (b *Backup) VerifyWeights(ctx context.Context, m *archive.Model) error {
+	for _, f := range m.Files {
 		if !f.Beside {
 			continue
 		}

@@ -211,7 +211,11 @@ func TestModelWeights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.VerifyWeights(t.Context()); err != nil {
+	s, err := b.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.VerifyWeights(t.Context(), s.Model); err != nil {
 		t.Error(err)
 	}
 
@@ -239,7 +243,7 @@ func TestModelWeights(t *testing.T) {
 	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "b.gguf" {
 		t.Errorf("written are %q, %v", left, err)
 	}
-	if err := b.VerifyWeights(t.Context()); err == nil || !strings.Contains(err.Error(), "a.gguf") {
+	if err := b.VerifyWeights(t.Context(), m); err == nil || !strings.Contains(err.Error(), "a.gguf") {
 		t.Errorf("a check of damaged weights: %v", err)
 	}
 

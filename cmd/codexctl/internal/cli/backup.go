@@ -316,10 +316,11 @@ func (a *App) verifyBackup(ctx context.Context, name, backup, identity string) e
 			}
 			return a.withBackup(ctx, k, backup, ids, func(b *backups.Backup) error {
 				a.describe(b)
-				if err := a.describeModel(ctx, t, stack, b); err != nil {
+				m, err := a.describeModel(ctx, t, stack, b)
+				if err != nil || m == nil {
 					return err
 				}
-				return b.VerifyWeights(ctx)
+				return b.VerifyWeights(ctx, m)
 			})
 		}
 
@@ -371,17 +372,17 @@ func (a *App) describe(b *backups.Backup) {
 }
 
 // describeModel says what the stack's own model was made of at the backup, and whether the sources
-// here make another one.
+// here make another one. It returns that model; nil if it is not kept.
 func (a *App) describeModel(
 	ctx context.Context, t target, stack stacks.Stack, b *backups.Backup,
-) error {
+) (*archive.Model, error) {
 	s, err := b.State(ctx)
 	if errors.Is(err, backups.ErrNoState) || err == nil && s.Model == nil {
 		a.say("what the model was made of is not kept with %s", b.Name)
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("what was kept of the stack's state: %w", err)
+		return nil, fmt.Errorf("what was kept of the stack's state: %w", err)
 	}
 
 	m := s.Model
@@ -410,7 +411,7 @@ func (a *App) describeModel(
 			"model, put them into the place of yours, and `codexctl up %[4]s`", stack.Model.Name,
 			version(stack.Model.Digest), stack.Model.Modelfile, t.name, b.Name)
 	}
-	return nil
+	return m, nil
 }
 
 // keepState keeps the stack's settings and state beside its backups.

@@ -105,7 +105,7 @@ func TestRestoreModelDamaged(t *testing.T) {
 	if err != nil || !strings.Contains(said.String(), "what was kept of the stack's state: ") {
 		t.Errorf("%v, it says\n%s", err, said)
 	}
-	if err := a.describeModel(t.Context(), on, stack, b); err == nil {
+	if _, err := a.describeModel(t.Context(), on, stack, b); err == nil {
 		t.Error("a check finds nothing wrong")
 	}
 }

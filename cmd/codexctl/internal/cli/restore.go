@@ -113,7 +113,7 @@ func (a *App) restoreBackup(
 	}
 
 	a.describe(b)
-	if err := a.describeModel(ctx, t, stack, b); err != nil {
+	if _, err := a.describeModel(ctx, t, stack, b); err != nil {
 		a.say("%v", err) // what people have stored is in the backup, and goes back without it
 	}
 	if err := r.confirm(); err != nil {
