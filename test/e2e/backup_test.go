@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -497,20 +499,32 @@ func (d *drill) erased(t *testing.T, who *person) {
 // least: in a megabyte of what is encrypted, three are found one time in twenty.
 func (d *drill) unreadable(t *testing.T, texts ...string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(d.files, "*"))
-	if err != nil || len(files) < 3 {
-		t.Fatalf("there are the files %q, %v", files, err)
+	files, err := os.ReadDir(d.files)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, file := range files {
+	read := 0
+	for _, f := range files {
+		if kind, _, _ := archive.Parse(f.Name()); kind == archive.Other { // it is being written
+			continue
+		}
+		file := filepath.Join(d.files, f.Name())
 		b, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) { // it has just been dropped
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		read++
 		for _, text := range texts {
 			if bytes.Contains(b, []byte(text)) {
 				t.Errorf("%s has %q in the clear", file, text)
 			}
 		}
+	}
+	if read < 3 {
+		t.Errorf("%d files of backups are in %s", read, d.files)
 	}
 }
 
