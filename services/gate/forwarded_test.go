@@ -96,7 +96,11 @@ func TestSpoofed(t *testing.T) {
 		for i := range 12 {
 			v := town.visitor(fmt.Sprintf("192.0.2.%d", 100+i)).by(another)
 			guesses.Go(func() {
-				switch status := v.signIn("bob", "not the password"); status {
+				status := v.signIn("bob", "not the password")
+				for status == http.StatusServiceUnavailable { // two at once, on a busy machine
+					status = v.signIn("bob", "not the password")
+				}
+				switch status {
 				case http.StatusTooManyRequests:
 					refused.Add(1)
 				case http.StatusUnprocessableEntity:

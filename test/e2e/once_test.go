@@ -91,7 +91,7 @@ func commandsAudited(t *testing.T, c *checkout, stack string) {
 	for line := range strings.Lines(lines) {
 		r, err := auditlog.Parse(strings.TrimSpace(line))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%q: %v", line, err)
 		}
 		if r.Action != auditlog.Command || r.By == "" {
 			continue
