@@ -126,7 +126,7 @@ func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
 
 	if o.json {
 		for _, line := range lines {
-			a.out.Printf("%s\n", line)
+			a.out.Printf("%s", line)
 		}
 		return nil
 	}
@@ -174,7 +174,7 @@ func (a *App) verifyAudit(ctx context.Context, g gate, file string) error {
 		return err
 	}
 
-	a.out.Printf("%s\n", said)
+	a.out.Printf("%s", said)
 	if file == "" {
 		return nil
 	}

@@ -275,7 +275,7 @@ func (a *App) createBackup(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		a.out.Printf("%s\n", b.Name)
+		a.out.Printf("%s", b.Name)
 		a.say("%s in %s, for %d recipients", console.Size(b.Bytes),
 			console.Elapsed(b.Ended.Sub(b.Begun)), len(b.Recipients))
 		return nil
@@ -336,7 +336,7 @@ func (a *App) verifyBackup(ctx context.Context, name, backup, identity string) e
 		if err := k.stream(ctx, nil, io.Discard, "verify", backup); err != nil {
 			return err
 		}
-		a.out.Printf("%s is what was written.\n", backup)
+		a.out.Printf("%s is what was written.", backup)
 		return nil
 	})
 }
@@ -362,7 +362,7 @@ func (a *App) withBackup(
 
 // describe prints what the backup is.
 func (a *App) describe(b *backups.Backup) {
-	a.out.Printf("%s of stack %s: all that was stored before %s\n", b.Name, b.Manifest.Stack,
+	a.out.Printf("%s of stack %s: all that was stored before %s", b.Name, b.Manifest.Stack,
 		b.Manifest.Begun.Format(time.RFC3339))
 	rows := [][]string{}
 	for _, p := range b.Manifest.Parts {

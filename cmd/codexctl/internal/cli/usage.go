@@ -49,6 +49,6 @@ func (a *App) usage(ctx context.Context, name string, words []string) error {
 		return err
 	}
 
-	a.out.Printf("%s\n", output)
+	a.out.Printf("%s", output)
 	return nil
 }

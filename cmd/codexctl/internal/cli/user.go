@@ -110,7 +110,7 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 		return err
 	}
 
-	a.out.Printf("%s\n", output)
+	a.out.Printf("%s", output)
 	if way.address == "" && way.hint != "" {
 		a.say("%s", way.hint)
 	}
