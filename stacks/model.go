@@ -3,6 +3,7 @@ package stacks
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -26,6 +27,19 @@ func (s Stack) MountsModel() bool {
 	return slices.ContainsFunc(s.Services, func(svc Service) bool {
 		return slices.ContainsFunc(svc.Mounts, func(m Mount) bool { return m.Kind == MountModel })
 	})
+}
+
+// Sources returns the paths of the Modelfile, the files that it names, and the evals, below the
+// project's root. The model is one of a loaded stack, so nothing is read.
+func (m Model) Sources() []string {
+	dir, list := path.Dir(m.Modelfile), []string{m.Modelfile}
+	for _, name := range slices.Sorted(maps.Keys(m.Weights)) {
+		list = append(list, path.Join(dir, name))
+	}
+	if m.Evals != "" {
+		list = append(list, path.Join(dir, modelfiles.EvalsFile))
+	}
+	return list
 }
 
 // Files returns the model's Modelfile, the files that this names, and the evals that a version has

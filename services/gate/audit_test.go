@@ -514,13 +514,7 @@ func TestAuditPerson(t *testing.T) {
 // TestAuditNamesProvided: people of a provider who are signed in have their names, and the others
 // can be found.
 func TestAuditNamesProvided(t *testing.T) {
-	town, p := newProvided(t, false, auditing)
-	town.commandOf(p)
-	p.SignIn(ada)
-	v := town.visitor("192.0.2.1")
-	v.through("/")
-	v.signedIn()
-	id := town.person().ID
+	town, p, v, id := newProvidedAda(t)
 
 	want := fmt.Sprintf("{%q:%q}\n", id, ada.Name)
 	if names, err := town.audit("names"); err != nil || names != want {

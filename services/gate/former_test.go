@@ -236,13 +236,7 @@ func TestMoveBrowser(t *testing.T) {
 
 // TestMoveProvided: a provider's person does not pass for a browser, signed in or out.
 func TestMoveProvided(t *testing.T) {
-	town, p := newProvided(t, false, auditing)
-	town.commandOf(p)
-	p.SignIn(ada)
-	v := town.visitor("192.0.2.1")
-	v.through("/")
-	v.signedIn()
-	former := town.person().ID
+	town, p, v, former := newProvidedAda(t)
 	p.SignIn(oidctest.Person{Subject: "bob", Claims: map[string]any{"groups": "team"}})
 	town.visitor("192.0.2.2").through("/")
 	town.frontend.full.Store(true)

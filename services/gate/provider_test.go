@@ -54,6 +54,19 @@ func newProvided(
 	return &town{t: t, redis: r, base: base, frontend: f, stop: stop, log: log}, p
 }
 
+// newProvidedAda is newProvided with the audit and with commands, where ada has signed in as v and
+// has the id.
+func newProvidedAda(t *testing.T) (town *town, p *oidctest.Provider, v *visitor, id string) {
+	t.Helper()
+	town, p = newProvided(t, false, auditing)
+	town.commandOf(p)
+	p.SignIn(ada)
+	v = town.visitor("192.0.2.1")
+	v.through("/")
+	v.signedIn()
+	return town, p, v, town.person().ID
+}
+
 var linkPattern = regexp.MustCompile(`<a class="primary" href="([^"]*)"`)
 
 // link returns where the page's main link leads.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -56,10 +57,10 @@ func Registry(t *testing.T) string {
 	}
 }
 
-// PushImage pushes a new image for Linux on the processor, and returns its digest.
-func PushImage(t *testing.T, ref, processor string) string {
+// Image returns a new image for Linux on the processor.
+func Image(t *testing.T, processor string) v1.Image {
 	t.Helper()
-	img, err := random.Image(256, 1)
+	img, err := random.Image(1024, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,11 +68,20 @@ func PushImage(t *testing.T, ref, processor string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", processor
-	if img, err = mutate.ConfigFile(img, config); err != nil {
+	img, err = mutate.ConfigFile(img, config)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return img
+}
+
+// PushImage pushes a new image for Linux on the processor, and returns its digest.
+func PushImage(t *testing.T, ref, processor string) string {
+	t.Helper()
+	img := Image(t, processor)
 	r, err := name.ParseReference(ref)
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"slices"
@@ -30,14 +29,9 @@ const MaxModel = 8 << 20
 // stack was loaded.
 func ReadModel(sources fs.FS, stack stacks.Stack) (*archive.Model, error) {
 	m := stack.Model
-	dir := path.Dir(m.Modelfile)
-	files, known := []string{m.Modelfile}, map[string]string{}
-	for _, w := range slices.Sorted(maps.Keys(m.Weights)) {
-		name := path.Join(dir, w)
-		files, known[name] = append(files, name), m.Weights[w]
-	}
-	if m.Evals != "" {
-		files = append(files, path.Join(dir, modelfiles.EvalsFile))
+	files, known := m.Sources(), map[string]string{}
+	for name, sum := range m.Weights {
+		known[path.Join(path.Dir(m.Modelfile), name)] = sum
 	}
 
 	out := &archive.Model{Name: m.Name, Modelfile: m.Modelfile, Base: m.Base, Digest: m.Digest}

@@ -400,6 +400,10 @@ func (g gate) auditOf(ctx context.Context, day string) ([]string, error) {
 func (a *App) configuring(
 	ctx context.Context, t target, stack stacks.Stack, p platform,
 ) (ended func(auditlog.Outcome)) {
+	if stack.Service(stacks.Gate) == nil {
+		return func(auditlog.Outcome) {}
+	}
+
 	revision := a.revision(ctx, t)
 	digest, unread := settingsDigest(t)
 	record := func(ctx context.Context, more ...string) (string, error) {
@@ -418,10 +422,6 @@ func (a *App) configuring(
 			err = errors.New("the gate that runs is of an earlier release, which does not record it")
 		}
 		return said, err
-	}
-
-	if stack.Service(stacks.Gate) == nil {
-		return func(auditlog.Outcome) {}
 	}
 
 	id, err := record(ctx)

@@ -320,19 +320,8 @@ func (b *bundling) addCheckout(ctx context.Context) (root string, err error) {
 		return "", err
 	}
 
-	m, err := modelfiles.Load(os.DirFS(from), stack.Model.Modelfile, stack.Model.Base)
-	if err != nil {
-		return "", err
-	}
-
 	files = append(files, filepath.Base(b.t.file.Path))
-	beside := m.Files
-	if stack.Model.Evals != "" {
-		beside = append(beside, modelfiles.EvalsFile)
-	}
-	for _, f := range beside {
-		files = append(files, path.Join(path.Dir(stack.Model.Modelfile), f))
-	}
+	files = append(files, stack.Model.Sources()...)
 	slices.Sort(files)
 	files = slices.Compact(files)
 

@@ -9,34 +9,12 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
-
-// imageFor makes an image for a processor.
-func imageFor(t *testing.T, processor string) v1.Image {
-	t.Helper()
-	img, err := random.Image(1024, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", processor
-	img, err = mutate.ConfigFile(img, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
-}
 
 func reference(t *testing.T, ref string) name.Reference {
 	t.Helper()
@@ -75,7 +53,7 @@ func TestPushIndex(t *testing.T) {
 		if x.Ref != ref+"-"+processor {
 			t.Fatalf("%+v", x)
 		}
-		img := imageFor(t, processor)
+		img := peers.Image(t, processor)
 		push(t, x.Ref, img)
 		want[processor] = digestOf(t, img)
 	}
@@ -133,7 +111,7 @@ func TestPushIndexRefuses(t *testing.T) {
 	ref := peers.Registry(t) + "/ml:1"
 	x := images.Image{Ref: ref, Platform: "linux/amd64,linux/arm64"}
 	for _, v := range x.Variants() {
-		push(t, v.Ref, imageFor(t, "amd64"))
+		push(t, v.Ref, peers.Image(t, "amd64"))
 	}
 
 	err := images.PushIndex(t.Context(), ref, x.Variants())
@@ -149,20 +127,20 @@ func TestPushIndexRefuses(t *testing.T) {
 // stands what no platform runs.
 func TestResolve(t *testing.T) {
 	at := peers.Registry(t)
-	one := imageFor(t, "arm64")
+	one := peers.Image(t, "arm64")
 	push(t, at+"/one:1.0", one)
 
 	index := mutate.AppendManifests(empty.Index,
 		mutate.IndexAddendum{
-			Add:        imageFor(t, "arm64"),
+			Add:        peers.Image(t, "arm64"),
 			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}},
 		},
 		mutate.IndexAddendum{
-			Add:        imageFor(t, "amd64"),
+			Add:        peers.Image(t, "amd64"),
 			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}},
 		},
 		mutate.IndexAddendum{
-			Add:        imageFor(t, "unknown"),
+			Add:        peers.Image(t, "unknown"),
 			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "unknown", Architecture: "unknown"}},
 		})
 	if err := remote.WriteIndex(reference(t, at+"/both:2.0-bookworm"), index); err != nil {
@@ -196,7 +174,7 @@ func TestResolve(t *testing.T) {
 
 // TestNewer finds the newest tag like the own one, and none of another kind.
 func TestNewer(t *testing.T) {
-	at, img := peers.Registry(t), imageFor(t, "amd64")
+	at, img := peers.Registry(t), peers.Image(t, "amd64")
 	for _, tag := range []string{
 		"8.2.1-bookworm", "8.2.2-bookworm", "8.10.0-bookworm", "9.0.0-alpine", "9-bookworm",
 		"latest", "10.0.0-rc1", "1.14.7", "1.26-bookworm", "1.27-bookworm", "v2.0.0", "0.17.4-slow",

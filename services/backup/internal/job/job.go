@@ -419,9 +419,9 @@ func (j *Job) prune(ctx context.Context) error {
 }
 
 // pruneOthers drops what no backup since the oldest one needs: erasures of before it, and states but
-// for the last one of before it, with the weights that only they need. A backup that is damaged stays as long as one of before it, as
-// somebody may want what is left of it, and while it is held. there are the backups that were whole,
-// and held those that are held.
+// for the last one of before it, with the weights that only they need. A backup that is damaged stays
+// as long as one of before it, as somebody may want what is left of it, and while it is held. there
+// are the backups that were whole, and held those that are held.
 func (j *Job) pruneOthers(
 	ctx context.Context, files []file, there, held map[string]bool, oldest time.Time,
 ) error {

@@ -59,14 +59,13 @@ func (j *Job) needWeights(ctx context.Context, s archive.State) error {
 
 	var sums []string
 	for _, f := range s.Model.Files {
-		if f.Beside {
-			sums = append(sums, f.SHA256)
+		if !f.Beside {
+			continue
 		}
-	}
-	for _, sum := range sums {
-		if err := archive.CheckSum(sum); err != nil {
+		if err := archive.CheckSum(f.SHA256); err != nil {
 			return fmt.Errorf("model: %w", err)
 		}
+		sums = append(sums, f.SHA256)
 	}
 	if err := j.need(ctx, s.Time, sums); err != nil {
 		return err
