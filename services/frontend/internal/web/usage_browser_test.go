@@ -81,3 +81,22 @@ func TestBrowserUsage(t *testing.T) {
 	b.do(script("document.querySelector('section.card:last-of-type').scrollIntoView()"))
 	b.screenshot("usage-admin-phone")
 }
+
+// TestBrowserUsageOfNobody: where nobody signs in the page tells what the browser is called, on a phone
+// too.
+func TestBrowserUsageOfNobody(t *testing.T) {
+	g := newGated(t, newPaced().play)
+	g.change = func(c *gateenv.Config) { c.SignIn = gateenv.None }
+	at := g.start(time.Hour)
+	for name, x := range map[string]*chromium{
+		"desktop": newBrowser(t, 1280, 800), "phone": newBrowser(t, 390, 844),
+	} {
+		x.do(chromedp.Navigate(at+"/"), chromedp.Navigate(at+"/account/usage"))
+		x.wait("/browser:[a-z2-7]{26}/i.test(document.body.innerText)")
+		for _, scheme := range []string{"light", "dark"} {
+			x.do(media("prefers-color-scheme", scheme))
+			x.noOverflow()
+			x.screenshot(fmt.Sprintf("usage-nobody-%s-%s", name, scheme))
+		}
+	}
+}
