@@ -336,12 +336,12 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 
 	use := &use{ctx: r.Context()}
 	defer use.end()
-	release, _, err := s.admit(w, r, use, func(int) error { return nil })
-	if err != nil {
+	a := s.admit(w, r, use, func(error) {}, func(int) error { return nil })
+	defer a.end()
+	if err := a.await(r.Context()); err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	defer release()
 
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout,
 		fmt.Errorf("%w within %s", errTimeout, s.Timeout))

@@ -208,22 +208,14 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 
 	use := &use{ctx: r.Context()}
 	defer use.end()
-	release, waited, err := s.admit(w, r, use,
+	ahead := s.ahead(j, r.Header.Get(wire.OwnerHeader))
+	early, late := context.WithCancelCause(r.Context())
+	defer late(nil)
+	a := s.admit(w, r, use, late,
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
-	if err != nil {
-		s.end(w, r, out, err)
-		return
-	}
-	defer release()
+	defer a.end()
 
-	s.metrics.waited.Observe(waited.Seconds())
-
-	over := problem.Typed(problem.TypeTimeout, http.StatusGatewayTimeout,
-		"The answer was not done within %s, the longest that one may take.", s.Timeout)
-	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, over)
-	defer cancel()
-	ctx, silent := context.WithCancelCause(ctx)
-	defer silent(nil)
+	var silent context.CancelCauseFunc
 	var watch *time.Timer
 	defer func() {
 		if watch != nil {
@@ -231,7 +223,8 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		}
 	}()
 
-	started, first, begun := time.Now(), true, false
+	var started time.Time
+	first, begun := true, false
 	token := func(t ollama.Token) error {
 		// The first token may take as long as loading the model. From then on silence is a fault,
 		// but for Ollama's while it collects the call of a tool.
@@ -286,7 +279,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 				Reason:       t.Reason,
 				PromptTokens: t.PromptEvalCount,
 				Tokens:       t.EvalCount,
-				QueueMS:      wire.Milliseconds(waited),
+				QueueMS:      wire.Milliseconds(a.waited),
 				LoadMS:       wire.Milliseconds(t.LoadDuration),
 				PromptMS:     wire.Milliseconds(t.PromptEvalDuration),
 				EvalMS:       wire.Milliseconds(t.EvalDuration),
@@ -294,8 +287,41 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		})
 	}
 
-	err = s.ask(ctx, j, func() bool { return begun },
-		func(c *ollama.Client) error { return run(ctx, c, j, token) })
+	over := problem.Typed(problem.TypeTimeout, http.StatusGatewayTimeout,
+		"The answer was not done within %s, the longest that one may take.", s.Timeout)
+	ask := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, over)
+		defer cancel()
+		ctx, silent = context.WithCancelCause(ctx)
+		defer silent(nil)
+
+		started = time.Now()
+		return s.ask(ctx, j, func() bool { return begun },
+			func(c *ollama.Client) error {
+				return run(ctx, c, j, func(t ollama.Token) error {
+					// Nobody is told a word of what is not admitted yet.
+					if err := a.await(ctx); err != nil {
+						return err
+					}
+					return token(t)
+				})
+			})
+	}
+
+	var err error
+	if ahead {
+		err = ask(early)
+	}
+	if refused := a.await(context.Background()); refused != nil {
+		s.end(w, r, out, refused)
+		return
+	}
+
+	s.metrics.waited.Observe(a.waited.Seconds())
+	if !ahead || errors.Is(context.Cause(early), errQueued) {
+		err = ask(r.Context())
+	}
+
 	switch {
 	case j.goesOn && errors.Is(err, errTooLong): // the answer has come to the context's end
 		_ = out.send(full)

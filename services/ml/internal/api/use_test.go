@@ -44,12 +44,12 @@ func metered(
 	return out
 }
 
-// used waits until Redis has what alice has used today, which is counted after the answer.
-func used(t *testing.T, s *redistest.Server, want usage.Used) {
+// used waits until Redis has what somebody has used today, which is counted after the answer.
+func used(t *testing.T, s *redistest.Server, owner string, want usage.Used) {
 	t.Helper()
 	var got usage.Used
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		days, err := usage.Days(s.Client(t).HGetAll(t.Context(), usage.Key("alice")).Val())
+		days, err := usage.Days(s.Client(t).HGetAll(t.Context(), usage.Key(owner)).Val())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func used(t *testing.T, s *redistest.Server, want usage.Used) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("alice has used %+v, not %+v", got, want)
+			t.Fatalf("%s has used %+v, not %+v", owner, got, want)
 		}
 	}
 }
@@ -94,17 +94,17 @@ func TestUse(t *testing.T) {
 		t.Fatalf("%s %v: %s", resp.Status, resp.Header, b)
 	}
 
-	used(t, s, usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
+	used(t, s, "alice", usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
 
 	is[1].post(t.Context(), "/generate", `{"prompt":"x"}`)
-	used(t, s, usage.Used{Questions: 2, PromptTokens: 12, Tokens: 8})
+	used(t, s, "alice", usage.Used{Questions: 2, PromptTokens: 12, Tokens: 8})
 
 	resp = is[0].post(t.Context(), "/embed", `{"input":["x"]}`)
 	if resp.Header.Get("X-Ratelimit-Remaining-Requests") != "0" {
 		t.Errorf("%v", resp.Header)
 	}
 
-	used(t, s, usage.Used{Questions: 3, PromptTokens: 16, Tokens: 8})
+	used(t, s, "alice", usage.Used{Questions: 3, PromptTokens: 16, Tokens: 8})
 
 	for _, i := range is {
 		for path, body := range map[string]string{
@@ -121,7 +121,7 @@ func TestUse(t *testing.T) {
 		}
 	}
 
-	used(t, s, usage.Used{Questions: 3, PromptTokens: 16, Tokens: 8})
+	used(t, s, "alice", usage.Used{Questions: 3, PromptTokens: 16, Tokens: 8})
 }
 
 // TestUseOfWhatEndsEarly: an answer that is stopped counts with what was written, and one that
@@ -139,16 +139,16 @@ func TestUseOfWhatEndsEarly(t *testing.T) {
 	c := i.chat(ctx, ask)
 	c.next()
 	c.next()
-	used(t, s, usage.Used{Questions: 1}) // it is counted, and not ended
+	used(t, s, "alice", usage.Used{Questions: 1}) // it is counted, and not ended
 	stop()
-	used(t, s, usage.Used{Questions: 1, Tokens: 2})
+	used(t, s, "alice", usage.Used{Questions: 1, Tokens: 2})
 
 	f.answer = func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 	}
 	i.refused(http.StatusBadGateway, i.post(t.Context(), "/chat", ask))
 	i.refused(http.StatusBadGateway, i.post(t.Context(), "/embed", `{"input":["x"]}`))
-	used(t, s, usage.Used{Questions: 1, Tokens: 2})
+	used(t, s, "alice", usage.Used{Questions: 1, Tokens: 2})
 }
 
 // TestAskedAgain: a question that the backend asks again, at another instance, counts once.
@@ -176,7 +176,7 @@ func TestAskedAgain(t *testing.T) {
 		}
 	}
 
-	used(t, s, usage.Used{Questions: 1, PromptTokens: 14, Tokens: 4})
+	used(t, s, "alice", usage.Used{Questions: 1, PromptTokens: 14, Tokens: 4})
 }
 
 // TestAtOnce: the question beyond those that a person may have at once is refused, and counts for
@@ -202,6 +202,6 @@ func TestAtOnce(t *testing.T) {
 
 	close(open)
 	first.rest()
-	used(t, s, usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
+	used(t, s, "alice", usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
 	i.chat(t.Context(), ask).rest()
 }

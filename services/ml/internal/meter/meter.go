@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -42,6 +43,11 @@ type Meter struct {
 	count, people *redis.Script
 	limits        contract.Limits
 	log           *slog.Logger
+
+	// spent are those whom the day spentOn refused a question here.
+	mu      sync.Mutex
+	spent   map[string]bool
+	spentOn string
 
 	// Tests set these.
 	now      func() time.Time
@@ -114,12 +120,35 @@ func (m *Meter) Begin(ctx context.Context, owner, id string) (*Question, error) 
 		return q, nil
 	}
 
+	m.spend(owner, q.day)
 	e := &LimitError{Limit: m.limits.RequestsPerDay, RetryAfter: usage.Left(q.day)}
 	if n := m.limits.TokensPerDay; n > 0 && q.tokens >= n {
 		e.Limit, e.Tokens = n, true
 	}
 
 	return q, e
+}
+
+// spend keeps that nothing is left of the day for somebody.
+func (m *Meter) spend(owner string, day time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if on := usage.DayOf(day); m.spentOn != on {
+		m.spentOn, m.spent = on, map[string]bool{}
+	}
+	m.spent[owner] = true
+}
+
+// Spent reports whether somebody was refused a question here today, and will be refused the next
+// most likely.
+func (m *Meter) Spent(owner string) bool {
+	if m == nil {
+		return false
+	}
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.spentOn == usage.DayOf(m.now()) && m.spent[owner]
 }
 
 // Show says in the headers of a response how much of the day is left, in the words of OpenAI's.

@@ -366,6 +366,32 @@ func TestWithoutRedis(t *testing.T) {
 	}
 }
 
+// TestSpent: a meter knows whom it refused a question, until the day is over.
+func TestSpent(t *testing.T) {
+	s := redistest.StartAs(t, stacks.ML)
+	ms, clock := meters(t, s.URL, 1, contract.Limits{RequestsPerDay: 1})
+	m := ms[0]
+	begin(t, m, "alice", "")
+	if m.Spent("alice") {
+		t.Error("alice was refused nothing yet")
+	}
+
+	if _, err := m.Begin(t.Context(), "alice", ""); err == nil {
+		t.Fatal("the limit does not hold")
+	}
+	if !m.Spent("alice") || m.Spent("bob") {
+		t.Errorf("spent: alice %v, bob %v", m.Spent("alice"), m.Spent("bob"))
+	}
+
+	clock.set(noon.AddDate(0, 0, 1))
+	if m.Spent("alice") {
+		t.Error("the day is over")
+	}
+	if none := (*Meter)(nil); none.Spent("alice") {
+		t.Error("no meter refuses nobody")
+	}
+}
+
 // BenchmarkBegin is what a question waits for its being counted, where a day has limits.
 func BenchmarkBegin(b *testing.B) {
 	r, err := redis.New(contract.Redis{URL: redistest.StartAs(b, stacks.ML).URL})

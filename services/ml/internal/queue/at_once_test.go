@@ -177,86 +177,77 @@ func TestAtOnceLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestAcquireIf: a free turn is taken while it is not known yet whether the request is allowed. One
+// TestTakeIf: a free turn is taken while it is not known yet whether the request is allowed. One
 // that is refused leaves nothing, and has neither waited nor taken another's place.
-func TestAcquireIf(t *testing.T) {
+func TestTakeIf(t *testing.T) {
+	queues := limited(t, 1, 3)["of two processes"]
+	q, other := queues[0], queues[1]
+	estimate := q.estimate(1)
 	refused := errors.New("nothing is left of the day")
-	for name, queues := range limited(t, 1, 3) {
-		t.Run(name, func(t *testing.T) {
-			q := queues[0]
-			estimate := q.estimate(1)
-			ask := func(owner string, allowed func() error) (func(), error) {
-				return q.AcquireIf(t.Context(), owner, allowed, nobody)
-			}
+	release, err := q.TakeIf("a", func() error {
+		until(t, "the free turn is taken", func() bool { return q.Running() == 1 })
+		return refused
+	})
+	if release != nil || !errors.Is(err, refused) || q.Running() != 0 ||
+		q.estimate(1) != estimate {
+		t.Errorf("refused: %v, %d run, a request takes %s", err, q.Running(), q.estimate(1))
+	}
 
-			_, err := ask("a", func() error {
-				if len(queues) > 1 {
-					until(t, "the free turn is taken", func() bool { return q.Running() == 1 })
-				}
-				return refused
-			})
-			if !errors.Is(err, refused) || q.Running() != 0 || q.estimate(1) != estimate {
-				t.Errorf("refused: %v, %d run, a request takes %s", err, q.Running(), q.estimate(1))
-			}
+	allowed := func() error { return nil }
+	release, err = q.TakeIf("a", allowed)
+	if release == nil || err != nil {
+		t.Fatalf("there is no free turn: %v", err)
+	}
 
-			release, err := ask("a", func() error { return nil })
-			if err != nil {
-				t.Fatal(err)
-			}
+	for name, ask := range map[string]func() error{
+		"allowed": allowed, "refused": func() error { return refused },
+	} {
+		second, err := other.TakeIf("b", ask)
+		if second != nil || !errors.Is(err, ask()) || other.Waiting() != 0 || other.Running() != 0 {
+			t.Errorf("%s beside one that runs: %v, %d wait and %d run",
+				name, err, other.Waiting(), other.Running())
+		}
+	}
 
-			if _, err := ask("b", func() error { return refused }); !errors.Is(err, refused) {
-				t.Errorf("refused beside one that runs: %v", err)
-			}
-			if q.Waiting() != 0 || q.Running() != 1 {
-				t.Errorf("%d wait and %d run", q.Waiting(), q.Running())
-			}
-
-			release()
-			if _, err := queues[len(queues)-1].enter("b"); err != nil {
-				t.Fatal(err)
-			}
-			if n := queues[len(queues)-1].Running(); n != 1 {
-				t.Errorf("the turn that was given back went to %d", n)
-			}
-		})
+	release()
+	if second, err := other.TakeIf("b", allowed); second == nil || err != nil {
+		t.Errorf("the turn that was given back is not free: %v", err)
 	}
 }
 
-// TestAcquireIfWaits: an allowed request without a free turn waits as any other, and is refused
-// as any other.
-func TestAcquireIfWaits(t *testing.T) {
-	for name, queues := range limited(t, 1, 2) {
-		t.Run(name, func(t *testing.T) {
-			q := queues[0]
-			running(t, q)
-			first, err := q.enter("a")
-			if err != nil {
-				t.Fatal(err)
-			}
-
-			got := make(chan error, 1)
-			places := make(chan int, 8)
-			allowed := func() error { return nil }
-			go func() {
-				_, err := q.AcquireIf(t.Context(), "a", allowed, func(place int) error {
-					places <- place
-					return nil
-				})
-				got <- err
-			}()
-			if place := <-places; place != 1 {
-				t.Errorf("it waits at %d", place)
-			}
-
-			_, err = q.AcquireIf(t.Context(), "a", allowed, nobody)
-			if !errors.Is(err, ErrAtOnce) {
-				t.Errorf("the third: %v", err)
-			}
-
-			q.leave(first)
-			if err := <-got; err != nil {
-				t.Error(err)
-			}
-		})
+// TestTakeIfAlone: where Redis does not decide, no turn is taken before the request is allowed.
+func TestTakeIfAlone(t *testing.T) {
+	q := limited(t, 1, 3)["of one process"][0]
+	release, err := q.TakeIf("a", func() error { return nil })
+	if release != nil || err != nil || q.Free("a") {
+		t.Errorf("it has a turn: %v, %v, and one is free: %v", release != nil, err, q.Free("a"))
 	}
+}
+
+// TestFree: a turn is taken to be free where this process has not its part of the turns, and the
+// owner may have one more.
+func TestFree(t *testing.T) {
+	q := join(t, contract.Redis{URL: redistest.StartAs(t, stacks.ML).URL}, 1, 2, 8)[0]
+	q.Limit(1)
+	free := func(want string) {
+		t.Helper()
+		if got := fmt.Sprint(q.Free("a"), q.Free("b")); got != want {
+			t.Errorf("for a and b: %s, want %s", got, want)
+		}
+	}
+
+	free("true true")
+	a, err := q.enter("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	free("false true")
+	q.shared.processes = 2
+	free("false false")
+
+	q.leave(a)
+	free("true true")
+	q.Close()
+	free("false false")
 }

@@ -112,27 +112,31 @@ func (q *Queue) Acquire(
 	return q.wait(ctx, w, position)
 }
 
-// AcquireIf is Acquire for a request that allowed refuses with its error. A turn that is free is
-// taken while allowed is asked, and given back if it refuses: the two cost the time of one. Until
-// it is allowed the request neither waits nor takes another's place.
-func (q *Queue) AcquireIf(
-	ctx context.Context, owner string, allowed func() error, position func(int) error,
-) (release func(), err error) {
+// TakeIf takes a turn that is free for a request that allowed refuses with its error. It returns nil
+// where none is free, or where Redis does not decide: Acquire is as fast then. The turn is taken
+// while allowed is asked, and given back if it refuses: the two cost the time of one.
+func (q *Queue) TakeIf(owner string, allowed func() error) (release func(), err error) {
 	taken := make(chan *waiter, 1)
 	go func() { taken <- q.take(owner) }()
 	err = allowed()
-	w := <-taken
-	switch {
-	case err != nil && w != nil:
-		q.leave(w)
+	switch w := <-taken; {
+	case w == nil:
 		return nil, err
 	case err != nil:
+		q.leave(w)
 		return nil, err
-	case w == nil:
-		return q.Acquire(ctx, owner, position)
+	default:
+		return q.releaser(w), nil
 	}
+}
 
-	return q.wait(ctx, w, position)
+// Free reports whether TakeIf would most likely get a turn for the owner, judging by what this
+// process knows.
+func (q *Queue) Free(owner string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.sharing() && !q.closed && len(q.waiting) == 0 &&
+		len(q.running) < q.shared.part(q.capacity) && (q.atOnce == 0 || q.of(owner) < q.atOnce)
 }
 
 // wait waits for the outcome of a request.

@@ -109,8 +109,11 @@ func (q *Queue) share(all int) int {
 	if q.shared == nil || q.shared.decides {
 		return all
 	}
-	return (all + q.shared.processes - 1) / q.shared.processes
+	return q.shared.part(all)
 }
+
+// part returns what of all is this process's, if all processes have the same.
+func (s *shared) part(all int) int { return (all + s.processes - 1) / s.processes }
 
 // Run keeps the queue's part in Redis up to date until ctx is done.
 func (q *Queue) Run(ctx context.Context) {
