@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -58,9 +57,9 @@ func shared(t *testing.T, ollama, redisURL string, parallel int, l contract.Limi
 }
 
 // as asks for an answer in somebody's name.
-func (i *instance) as(owner string) *http.Response {
+func (i *instance) as(ctx context.Context, owner string) (*http.Response, error) {
 	i.t.Helper()
-	req, err := http.NewRequestWithContext(i.t.Context(), http.MethodPost, i.url+"/chat",
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url+"/chat",
 		strings.NewReader(ask))
 	if err != nil {
 		i.t.Fatal(err)
@@ -68,54 +67,33 @@ func (i *instance) as(owner string) *http.Response {
 
 	req.Header.Set(wire.OwnerHeader, owner)
 	resp, err := http.DefaultClient.Do(req)
+	if err == nil {
+		i.t.Cleanup(func() { resp.Body.Close() })
+	}
+	return resp, err
+}
+
+// told is as for an answer that nothing keeps from coming.
+func (i *instance) told(owner string) *chunks {
+	i.t.Helper()
+	resp, err := i.as(i.t.Context(), owner)
 	if err != nil {
 		i.t.Fatal(err)
 	}
-
-	i.t.Cleanup(func() { resp.Body.Close() })
-	return resp
+	return &chunks{i.t, bufio.NewScanner(resp.Body)}
 }
 
-// tries is how often something is tried that takes a Redis which answers at once: one that is late
-// does not decide, and then nothing is asked ahead.
-const tries = 20
-
-// TestAhead: Ollama is asked while Redis is asked whether it may be, and nobody is told a word
-// before Redis has said so.
-func TestAhead(t *testing.T) {
-	answered := make(chan struct{}, 2*tries)
-	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
-		answers(w, r)
-		answered <- struct{}{}
-	})
-
-	s := redistest.StartAs(t, stacks.ML)
-	for n := range tries {
-		var early, told atomic.Bool
-		got := make(chan struct{})
-		owner := fmt.Sprintf("person%d", n)
-		proxy := redistest.Before(t, s, usage.Key(owner), func() {
-			early.Store(within(answered, 50*time.Millisecond))
-			told.Store(within(got, 50*time.Millisecond))
-		})
-
-		url := strings.Replace(s.URL, s.Addr, strings.TrimPrefix(proxy, "redis://"), 1)
-		i := shared(t, f.URL, url, 4, contract.Limits{RequestsPerDay: 10})
-		resp := i.as(owner)
-		close(got)
-		text, _ := (&chunks{t, bufio.NewScanner(resp.Body)}).rest()
-		if text != "Hello <you>" || told.Load() {
-			t.Fatalf("%q, told before it was admitted: %v", text, told.Load())
-		}
-		if early.Load() {
-			used(t, s, owner, usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
-			return
-		}
-		<-answered
-	}
-
-	t.Error("Ollama is not asked ahead")
+// held is an instance that Redis hears the first command with the text from after f.
+func held(
+	t *testing.T, ollama string, s *redistest.Server, l contract.Limits, text string, f func(),
+) *instance {
+	t.Helper()
+	proxy := strings.TrimPrefix(redistest.Before(t, s, text, f), "redis://")
+	return shared(t, ollama, strings.Replace(s.URL, s.Addr, proxy, 1), 2, l)
 }
+
+// hold is how long Redis hears nothing at most: ml waits for it for 200 ms.
+const hold = 50 * time.Millisecond
 
 // within reports whether something comes from the channel in the time.
 func within(c <-chan struct{}, d time.Duration) bool {
@@ -127,67 +105,120 @@ func within(c <-chan struct{}, d time.Duration) bool {
 	}
 }
 
+// ahead tries what takes a machine on which Redis and Ollama are heard in time: on one that is busy
+// nothing may be asked ahead. try is given a name of its own each time, and reports whether it was.
+func ahead(t *testing.T, try func(owner string) bool) {
+	t.Helper()
+	for n := range 20 {
+		if try(fmt.Sprintf("person%02d", n)) {
+			return
+		}
+	}
+	t.Error("Ollama is not asked ahead")
+}
+
+// TestAhead: Ollama is asked while Redis is asked whether it may be, and nobody is told a word
+// before Redis has said so.
+func TestAhead(t *testing.T) {
+	var answered chan struct{}
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		answers(w, r)
+		close(answered)
+	})
+
+	s := redistest.StartAs(t, stacks.ML)
+	ahead(t, func(owner string) bool {
+		answered = make(chan struct{})
+		got := make(chan struct{})
+		var early, told atomic.Bool
+		i := held(t, f.URL, s, contract.Limits{RequestsPerDay: 10}, usage.Key(owner), func() {
+			start := time.Now()
+			early.Store(within(answered, hold))
+			// later ml goes on without Redis
+			told.Store(within(got, hold) && time.Since(start) < 3*hold)
+		})
+
+		c := i.told(owner)
+		close(got)
+		text, _ := c.rest()
+		if text != "Hello <you>" || told.Load() {
+			t.Errorf("%q, told before it was admitted: %v", text, told.Load())
+		}
+		if early.Load() {
+			used(t, s, owner, usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
+		}
+		return early.Load()
+	})
+}
+
 // TestAheadRefused: what is refused after Ollama was asked ends there, is told nothing but why, and
 // counts for nothing. The next question of that day is not asked ahead.
 func TestAheadRefused(t *testing.T) {
-	begun, ended := make(chan struct{}, 2*tries), make(chan struct{}, 2*tries)
+	var second atomic.Bool
+	var seen atomic.Int32
+	ended := make(chan struct{}, 100)
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
-		if begun <- struct{}{}; len(begun) == 1 {
+		if !second.Load() {
 			answers(w, r)
 			return
 		}
 
+		seen.Add(1)
 		tell(w, hello)
 		<-r.Context().Done()
 		ended <- struct{}{}
 	})
 
 	s := redistest.StartAs(t, stacks.ML)
-	i := shared(t, f.URL, s.URL, 4, contract.Limits{RequestsPerDay: 1})
-	for n := range tries {
-		owner := fmt.Sprintf("person%d", n)
-		if resp := i.as(owner); resp.StatusCode != http.StatusOK {
-			t.Fatalf("the first question: %s", resp.Status)
-		} else if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+	i := shared(t, f.URL, s.URL, 2, contract.Limits{RequestsPerDay: 1})
+	refused := func(owner string) {
+		t.Helper()
+		resp, err := i.as(t.Context(), owner)
+		if err != nil {
 			t.Fatal(err)
 		}
-
-		refused := i.refused(http.StatusTooManyRequests, i.as(owner))
-		if refused.Type != mlapi.TypeDayLimit {
-			t.Fatalf("the second question: %+v", refused)
+		if p := i.refused(http.StatusTooManyRequests, resp); p.Type != mlapi.TypeDayLimit {
+			t.Errorf("%+v", p)
 		}
-
-		used(t, s, owner, usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
-		<-begun
-		if len(begun) == 0 {
-			continue
-		}
-
-		<-begun
-		<-ended
-		i.refused(http.StatusTooManyRequests, i.as(owner))
-		if len(begun) > 0 {
-			t.Error("the third question is asked ahead")
-		}
-		return
 	}
 
-	t.Error("Ollama is not asked ahead")
+	ahead(t, func(owner string) bool {
+		second.Store(false)
+		i.told(owner).rest()
+		used(t, s, owner, usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
+
+		second.Store(true)
+		refused(owner)
+		used(t, s, owner, usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
+		if !within(ended, time.Second) {
+			return false
+		}
+
+		before := seen.Load()
+		refused(owner)
+		if within(ended, hold) || seen.Load() != before {
+			t.Error("the next question is asked ahead")
+		}
+		return true
+	})
 }
 
 // TestAheadQueued: a request that was asked ahead and has no turn after all, as another instance has
 // taken it, ends at Ollama. It waits, and is asked when its turn comes.
 func TestAheadQueued(t *testing.T) {
-	var ahead atomic.Int32
-	finish, ended := make(chan struct{}), make(chan struct{}, 1)
+	const busy, early, late = 0, 1, 2
+	var stage atomic.Int32
+	var finish chan struct{}
+	begun, ended := make(chan struct{}, 100), make(chan struct{}, 100)
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
-		switch ahead.Add(1) {
-		case 1, 2:
+		switch stage.Load() {
+		case busy:
 			tell(w, hello)
 			<-finish
-			tell(w, `{"message":{"content":" <you>"}}`, done)
-		case 3:
+			tell(w, `{"message":{"content":" you"}}`, done)
+		case early:
 			tell(w, `{"message":{"content":"too early"}}`)
+			begun <- struct{}{}
 			<-r.Context().Done()
 			ended <- struct{}{}
 		default:
@@ -197,24 +228,76 @@ func TestAheadQueued(t *testing.T) {
 
 	s := redistest.StartAs(t, stacks.ML)
 	one := shared(t, f.URL, s.URL, 2, contract.Limits{})
-	other := shared(t, f.URL, s.URL, 2, contract.Limits{})
-	var busy []*chunks
-	for _, owner := range []string{"a", "b"} {
-		busy = append(busy, &chunks{t, bufio.NewScanner(one.as(owner).Body)})
-	}
+	ahead(t, func(string) bool {
+		other := held(t, f.URL, s, contract.Limits{}, "take", func() { within(begun, hold) })
+		stage.Store(busy)
+		finish = make(chan struct{})
+		var others []*chunks
+		for _, owner := range []string{"a", "b"} {
+			c := one.told(owner)
+			c.next()
+			others = append(others, c)
+		}
 
-	c := &chunks{t, bufio.NewScanner(other.as("c").Body)}
-	if first := c.next(); first.Queue != 1 {
-		t.Errorf("it is told %+v first", first)
-	}
+		stage.Store(early)
+		c := other.told("c")
+		if first := c.next(); first.Queue != 1 {
+			t.Errorf("it is told %+v first", first)
+		}
 
-	<-ended
-	close(finish)
-	text, _ := c.rest()
-	if n := ahead.Load(); text != "Hello <you>" || n != 4 {
-		t.Errorf("%q, after %d requests", text, n)
-	}
-	for _, b := range busy {
-		b.rest()
+		stopped := within(ended, time.Second)
+		stage.Store(late)
+		close(finish)
+		if text, _ := c.rest(); text != "Hello <you>" {
+			t.Errorf("%q", text)
+		}
+		for _, c := range others {
+			c.rest()
+		}
+		return stopped
+	})
+}
+
+// TestAheadEnds: an early request that fails, or whose client goes, leaves no turn and no use.
+func TestAheadEnds(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		asked <- struct{}{}
+	})
+
+	s := redistest.StartAs(t, stacks.ML)
+	limits := contract.Limits{RequestsPerDay: 10}
+	for name, leave := range map[string]bool{"it fails": false, "the client goes": true} {
+		t.Run(name, func(t *testing.T) {
+			ahead(t, func(owner string) bool {
+				owner = name + owner
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var early atomic.Bool
+				i := held(t, f.URL, s, limits, usage.Key(owner), func() {
+					early.Store(within(asked, hold))
+					if leave {
+						cancel()
+					}
+				})
+
+				resp, err := i.as(ctx, owner)
+				if leave != (err != nil) {
+					t.Fatalf("%v, %v", resp, err)
+				} else if err == nil {
+					i.refused(http.StatusBadGateway, resp)
+				}
+
+				for end := time.Now().Add(time.Minute); i.queue.Running() > 0; {
+					if time.Now().After(end) {
+						t.Fatal("its turn stays taken")
+					}
+					time.Sleep(time.Millisecond)
+				}
+				used(t, s, owner, usage.Used{})
+				return early.Load()
+			})
+		})
 	}
 }

@@ -336,10 +336,10 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 
 	use := &use{ctx: r.Context()}
 	defer use.end()
-	a := s.admit(w, r, use, func(error) {}, func(int) error { return nil })
+	a := s.admit(w, r, use, func() {}, func(int) error { return nil })
 	defer a.end()
-	if err := a.await(r.Context()); err != nil {
-		s.refuse(w, r, err)
+	if <-a.known; a.err != nil {
+		s.refuse(w, r, a.err)
 		return
 	}
 

@@ -40,7 +40,7 @@ func newMetrics(reg *prometheus.Registry, q *queue.Queue, pool *replicas.Pool) *
 		waited: histogram("ml_queue_wait_seconds",
 			"Time that an admitted request waited for its turn.", seconds...),
 		firstToken: histogram("ml_first_token_seconds",
-			"Time from a request's turn to its first token.", seconds...),
+			"Time from when Ollama was asked to the first token.", seconds...),
 		speed: histogram("ml_tokens_per_second", "Tokens written per second of one answer.",
 			1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 400, 1000),
 		tokens: f.NewCounter(prometheus.CounterOpts{

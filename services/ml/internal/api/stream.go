@@ -195,7 +195,8 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 	s.respond(w, r, p, req.Options, prepare, run)
 }
 
-// answer waits for a job's turn, runs it at the replica for its key, and streams its chunks.
+// answer waits for a job's turn, runs it at the replica for its key, and streams its chunks. A job
+// that most likely has its turn at once is run while Redis is asked for it (docs/adr/0032).
 func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run runner) {
 	out := newStream(w)
 	name := shortName(j.model)
@@ -208,9 +209,8 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 
 	use := &use{ctx: r.Context()}
 	defer use.end()
-	ahead := s.ahead(j, r.Header.Get(wire.OwnerHeader))
-	early, late := context.WithCancelCause(r.Context())
-	defer late(nil)
+	early, late := context.WithCancel(r.Context())
+	defer late()
 	a := s.admit(w, r, use, late,
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
 	defer a.end()
@@ -295,30 +295,37 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		ctx, silent = context.WithCancelCause(ctx)
 		defer silent(nil)
 
+		admitted := func(t ollama.Token) error {
+			if begun {
+				return token(t)
+			}
+
+			select {
+			case <-a.known: // nobody is told a word before
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil { // it is not admitted, or later
+				return context.Cause(ctx)
+			}
+			return token(t)
+		}
+
 		started = time.Now()
 		return s.ask(ctx, j, func() bool { return begun },
-			func(c *ollama.Client) error {
-				return run(ctx, c, j, func(t ollama.Token) error {
-					// Nobody is told a word of what is not admitted yet.
-					if err := a.await(ctx); err != nil {
-						return err
-					}
-					return token(t)
-				})
-			})
+			func(c *ollama.Client) error { return run(ctx, c, j, admitted) })
 	}
 
+	// To load another model may put the stack's own out of memory.
+	ahead := a.likely && j.model == build.Latest(s.DefaultModel)
 	var err error
 	if ahead {
 		err = ask(early)
 	}
-	if refused := a.await(context.Background()); refused != nil {
-		s.end(w, r, out, refused)
+	if <-a.known; a.err != nil {
+		s.end(w, r, out, a.err)
 		return
 	}
-
-	s.metrics.waited.Observe(a.waited.Seconds())
-	if !ahead || errors.Is(context.Cause(early), errQueued) {
+	if !ahead || a.queued {
 		err = ask(r.Context())
 	}
 

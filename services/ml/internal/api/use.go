@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
-	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/meter"
 )
 
@@ -32,59 +30,51 @@ type use struct {
 
 // admission is whether, and when, a request has its turn.
 type admission struct {
+	// likely reports whether it most likely has it at once.
+	likely bool
+
 	known   chan struct{} // closed when the rest is known
 	release func()
+	queued  bool // it had to wait
 	waited  time.Duration
 	err     error
 }
 
-// errQueued reports that a request has to wait for its turn.
-var errQueued = errors.New("there is no free turn")
-
 // admit asks for the turn of a request, and has it counted as a use. It says in the response's
 // headers what is left of the day, and refuses a request for which nothing is left. queued is
-// called with each new place while it waits. late is called, with the reason, if the request does
-// not have its turn at once. The caller ends the admission.
+// called with each new place while it waits. late is called as soon as it is known that the request
+// does not have its turn at once. The caller ends the admission.
 func (s *service) admit(
-	w http.ResponseWriter, r *http.Request, u *use, late context.CancelCauseFunc,
-	queued func(int) error,
+	w http.ResponseWriter, r *http.Request, u *use, late func(), queued func(int) error,
 ) *admission {
-	a := &admission{known: make(chan struct{})}
+	owner := r.Header.Get(wire.OwnerHeader)
+	try := s.Queue.Try(owner)
+	a := &admission{
+		likely: try.Likely && !s.Meter.Spent(owner), known: make(chan struct{}),
+	}
+
 	go func() {
 		defer close(a.known)
-		owner := r.Header.Get(wire.OwnerHeader)
 		var counted time.Time
-		a.release, a.err = s.Queue.TakeIf(owner, func() (err error) {
+		a.release, a.err = try.If(func() (err error) {
 			u.question, err = s.Meter.Begin(r.Context(), owner, r.Header.Get(wire.QuestionHeader))
 			u.question.Show(w.Header())
 			counted = time.Now()
 			return err
 		})
 
+		if a.release == nil {
+			late()
+		}
 		if a.release == nil && a.err == nil {
-			late(errQueued)
+			a.queued = true
 			a.release, a.err = s.Queue.Acquire(r.Context(), owner, queued)
 		}
-		if a.err != nil {
-			late(a.err)
+		if a.waited = time.Since(counted); a.err == nil {
+			s.metrics.waited.Observe(a.waited.Seconds())
 		}
-		a.waited = time.Since(counted)
 	}()
 	return a
-}
-
-// await waits until the request has its turn. It returns why there is none, or the cause of the
-// context's end.
-func (a *admission) await(ctx context.Context) error {
-	select {
-	case <-a.known:
-	case <-ctx.Done():
-	}
-
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return a.err
 }
 
 // end gives the turn back, if there is one.
@@ -92,13 +82,6 @@ func (a *admission) end() {
 	if <-a.known; a.err == nil {
 		a.release()
 	}
-}
-
-// ahead reports whether a job may be run while Redis is asked if it is admitted, as it most likely
-// is. It is only with the stack's own model, which is in memory: one that is refused after all has
-// cost no more than a begun prompt then.
-func (s *service) ahead(j *job, owner string) bool {
-	return j.model == build.Latest(s.DefaultModel) && s.Queue.Free(owner) && !s.Meter.Spent(owner)
 }
 
 // end counts what was used.

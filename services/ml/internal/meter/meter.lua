@@ -40,7 +40,7 @@ local function reply(admitted, first)
 end
 
 local function save()
-	if #asked > newest then asked = asked:sub(1, asked:find(' ', newest, true)) end
+	if #asked > newest then asked = asked:sub(1, newest):match('^(.* )') end
 	redis.call('HSET', person, 'asked', asked)
 	redis.call('PEXPIRE', person, 40 * 24 * 3600 * 1000)
 end

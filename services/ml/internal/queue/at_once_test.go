@@ -177,14 +177,14 @@ func TestAtOnceLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestTakeIf: a free turn is taken while it is not known yet whether the request is allowed. One
-// that is refused leaves nothing, and has neither waited nor taken another's place.
-func TestTakeIf(t *testing.T) {
+// TestTry: a free turn is taken while it is not known yet whether the request is allowed. One that
+// is refused leaves nothing, and has neither waited nor taken another's place.
+func TestTry(t *testing.T) {
 	queues := limited(t, 1, 3)["of two processes"]
 	q, other := queues[0], queues[1]
 	estimate := q.estimate(1)
 	refused := errors.New("nothing is left of the day")
-	release, err := q.TakeIf("a", func() error {
+	release, err := q.Try("a").If(func() error {
 		until(t, "the free turn is taken", func() bool { return q.Running() == 1 })
 		return refused
 	})
@@ -194,7 +194,7 @@ func TestTakeIf(t *testing.T) {
 	}
 
 	allowed := func() error { return nil }
-	release, err = q.TakeIf("a", allowed)
+	release, err = q.Try("a").If(allowed)
 	if release == nil || err != nil {
 		t.Fatalf("there is no free turn: %v", err)
 	}
@@ -202,7 +202,7 @@ func TestTakeIf(t *testing.T) {
 	for name, ask := range map[string]func() error{
 		"allowed": allowed, "refused": func() error { return refused },
 	} {
-		second, err := other.TakeIf("b", ask)
+		second, err := other.Try("b").If(ask)
 		if second != nil || !errors.Is(err, ask()) || other.Waiting() != 0 || other.Running() != 0 {
 			t.Errorf("%s beside one that runs: %v, %d wait and %d run",
 				name, err, other.Waiting(), other.Running())
@@ -210,44 +210,80 @@ func TestTakeIf(t *testing.T) {
 	}
 
 	release()
-	if second, err := other.TakeIf("b", allowed); second == nil || err != nil {
+	if second, err := other.Try("b").If(allowed); second == nil || err != nil {
 		t.Errorf("the turn that was given back is not free: %v", err)
 	}
 }
 
-// TestTakeIfAlone: where Redis does not decide, no turn is taken before the request is allowed.
-func TestTakeIfAlone(t *testing.T) {
+// TestTryAlone: where Redis does not decide, no turn is taken before the request is allowed.
+func TestTryAlone(t *testing.T) {
 	q := limited(t, 1, 3)["of one process"][0]
-	release, err := q.TakeIf("a", func() error { return nil })
-	if release != nil || err != nil || q.Free("a") {
-		t.Errorf("it has a turn: %v, %v, and one is free: %v", release != nil, err, q.Free("a"))
+	try := q.Try("a")
+	if release, err := try.If(func() error { return nil }); try.Likely || release != nil || err != nil {
+		t.Errorf("it has a turn: %v, %v, as was likely: %v", release != nil, err, try.Likely)
 	}
 }
 
-// TestFree: a turn is taken to be free where this process has not its part of the turns, and the
-// owner may have one more.
-func TestFree(t *testing.T) {
-	q := join(t, contract.Redis{URL: redistest.StartAs(t, stacks.ML).URL}, 1, 2, 8)[0]
-	q.Limit(1)
-	free := func(want string) {
+// TestLikely: a turn is likely while this process does not have its share of them, nor the owner
+// all that one may have at once, counting what is asked for. Where there was none after all, none is
+// likely for a while.
+func TestLikely(t *testing.T) {
+	q := join(t, contract.Redis{URL: redistest.StartAs(t, stacks.ML).URL}, 1, 4, 8)[0]
+	q.Limit(2)
+	now := clock(q)
+	likely := func(when, want string) {
 		t.Helper()
-		if got := fmt.Sprint(q.Free("a"), q.Free("b")); got != want {
-			t.Errorf("for a and b: %s, want %s", got, want)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if got := fmt.Sprint(q.free("a"), q.free("b")); got != want {
+			t.Errorf("%s, for a and b: %s, want %s", when, got, want)
 		}
 	}
 
-	free("true true")
+	likely("at first", "true true")
 	a, err := q.enter("a")
 	if err != nil {
 		t.Fatal(err)
 	}
+	q.shared.asking[100] = "a"
+	likely("with two of a's", "false true")
+	q.shared.asking[101] = "c"
+	likely("with three of four", "false true")
+	q.shared.asking[102] = "c"
+	likely("with all four", "false false")
+	clear(q.shared.asking)
 
-	free("false true")
-	q.shared.processes = 2
-	free("false false")
+	q.shared.processes = 4
+	likely("as one of four processes", "false false")
+	q.shared.processes = 1
+	likely("as the only one", "true true")
+
+	if w, err := q.enter("a"); err != nil {
+		t.Fatal(err)
+	} else if release, err := q.Try("a").If(func() error { return nil }); release != nil || err != nil {
+		t.Errorf("the third turn of a's: %v, %v", release != nil, err)
+	} else {
+		q.leave(w)
+	}
 
 	q.leave(a)
-	free("true true")
-	q.Close()
-	free("false false")
+	likely("after one was refused", "false false")
+	*now = now.Add(beat)
+	likely("a beat later", "true true")
+}
+
+// TestTriesAreBounded: however many come at once, no more are likely than there are turns.
+func TestTriesAreBounded(t *testing.T) {
+	q := join(t, contract.Redis{URL: redistest.StartAs(t, stacks.ML).URL}, 1, 4, 100)[0]
+	q.Limit(2)
+	likely := 0
+	for range 50 {
+		if q.Try("a").Likely {
+			likely++
+		}
+	}
+
+	if likely > 2 {
+		t.Errorf("%d are likely", likely)
+	}
 }

@@ -112,31 +112,61 @@ func (q *Queue) Acquire(
 	return q.wait(ctx, w, position)
 }
 
-// TakeIf takes a turn that is free for a request that allowed refuses with its error. It returns nil
-// where none is free, or where Redis does not decide: Acquire is as fast then. The turn is taken
-// while allowed is asked, and given back if it refuses: the two cost the time of one.
-func (q *Queue) TakeIf(owner string, allowed func() error) (release func(), err error) {
-	taken := make(chan *waiter, 1)
-	go func() { taken <- q.take(owner) }()
+// Attempt is the attempt to take a turn that is free, see Try.
+type Attempt struct {
+	// Likely reports whether it gets one, judging by what this process knows.
+	Likely bool
+
+	q     *Queue
+	taken chan *waiter
+}
+
+// Try begins to take a turn that is free. Redis is asked for it; where that does not decide, none is
+// taken, and Acquire is as fast. The caller calls If once.
+func (q *Queue) Try(owner string) *Attempt {
+	a := &Attempt{q: q, taken: make(chan *waiter, 1)}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || !q.sharing() {
+		a.taken <- nil
+		return a
+	}
+
+	a.Likely = q.free(owner)
+	w := q.request(owner)
+	q.shared.asking[w.id] = owner // from now on: no more are likely than there are turns
+	go func() { a.taken <- q.take(w) }()
+	return a
+}
+
+// If returns the turn, unless allowed refuses the request with its error: then it is given back. The
+// turn is taken while allowed is asked, so the two cost the time of one. release is nil if there is
+// no turn.
+func (a *Attempt) If(allowed func() error) (release func(), err error) {
 	err = allowed()
-	switch w := <-taken; {
+	switch w := <-a.taken; {
 	case w == nil:
 		return nil, err
 	case err != nil:
-		q.leave(w)
+		a.q.leave(w)
 		return nil, err
 	default:
-		return q.releaser(w), nil
+		return a.q.releaser(w), nil
 	}
 }
 
-// Free reports whether TakeIf would most likely get a turn for the owner, judging by what this
-// process knows.
-func (q *Queue) Free(owner string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.sharing() && !q.closed && len(q.waiting) == 0 &&
-		len(q.running) < q.shared.part(q.capacity) && (q.atOnce == 0 || q.of(owner) < q.atOnce)
+// free reports whether Redis gives the owner a turn at once, judging by what this process knows: it
+// does not have its share yet, counting what it asks for, and was refused none a moment ago.
+func (q *Queue) free(owner string) bool {
+	s, has := q.shared, q.of(owner)
+	for _, asks := range s.asking {
+		if asks == owner {
+			has++
+		}
+	}
+
+	return len(q.waiting) == 0 && len(q.running)+len(s.asking) < s.part(q.capacity) &&
+		(q.atOnce == 0 || has < q.atOnce) && q.now().Sub(s.refused) >= beat
 }
 
 // wait waits for the outcome of a request.
@@ -180,17 +210,21 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 	return w, q.enterAlone(w)
 }
 
-// take takes a turn that is free, as enter does, or returns nil. Only Redis is worth asking before
-// the request is allowed.
-func (q *Queue) take(owner string) *waiter {
+// take takes a turn for the request, or returns nil if none is free.
+func (q *Queue) take(w *waiter) *waiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || !q.sharing() {
+	if !q.sharing() {
+		delete(q.shared.asking, w.id)
 		return nil
 	}
 
-	w := q.request(owner)
-	if reply, err := q.askFor(w, "take"); err != nil || q.closed || reply[0] != 0 {
+	reply, err := q.askFor(w, "take")
+	switch {
+	case err != nil || q.closed:
+		return nil // Redis forgets it at the next beat
+	case reply[0] != 0:
+		q.shared.refused = q.now()
 		return nil
 	}
 

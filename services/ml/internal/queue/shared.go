@@ -63,8 +63,11 @@ type shared struct {
 	// processes is how many share the queue.
 	processes int
 
-	// asking are the requests for which Redis is being asked for a place.
-	asking map[uint64]bool
+	// asking are the owners of the requests for which Redis is being asked for a place.
+	asking map[uint64]string
+
+	// refused is when Redis last had no turn for a request that tried.
+	refused time.Time
 
 	// warned is set once it is logged that Redis does not decide.
 	warned bool
@@ -90,7 +93,7 @@ var errGone = errors.New("the lease of this process has ended")
 func (q *Queue) Share(r *redis.Client, log *slog.Logger) {
 	q.shared = &shared{redis: r, script: redis.NewScript(source), log: log, name: rand.Text(),
 		patience: patience, lease: lease, lookNow: make(chan struct{}, 1), processes: 1,
-		asking: map[uint64]bool{}}
+		asking: map[uint64]string{}}
 }
 
 // Shared reports whether Redis decides at the moment.
@@ -168,7 +171,7 @@ func (q *Queue) ask(what string, args ...string) ([]int, error) {
 // askFor asks Redis to enter the request, or to take a turn for it. If Redis does not decide, this
 // process does from then on.
 func (q *Queue) askFor(w *waiter, what string) ([]int, error) {
-	q.shared.asking[w.id] = true
+	q.shared.asking[w.id] = w.owner
 	reply, err := q.ask(what, number(w.id), hash(w.owner), strconv.Itoa(q.atOnce))
 	delete(q.shared.asking, w.id)
 	if err == nil && (len(reply) == 0 || reply[0] < -1 && reply[0] != atOnce) {
