@@ -35,7 +35,7 @@ type admission struct {
 
 	known   chan struct{} // closed when the rest is known
 	release func()
-	queued  bool // it had to wait
+	queued  bool // it did not have it at once
 	waited  time.Duration
 	err     error
 }
