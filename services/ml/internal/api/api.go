@@ -336,7 +336,7 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 
 	use := &use{ctx: r.Context()}
 	defer use.end()
-	a := s.admit(w, r, use, func() {}, func(int) error { return nil })
+	a := s.admit(w, r, use, func(int) error { return nil })
 	defer a.end()
 	if <-a.known; a.err != nil {
 		s.refuse(w, r, a.err)

@@ -24,7 +24,7 @@ func newMetrics(reg *prometheus.Registry, q *queue.Queue, pool *replicas.Pool) *
 
 	gauge("ml_queue_waiting", "Requests here that wait for their turn.",
 		func() float64 { return float64(q.Waiting()) })
-	gauge("ml_queue_running", "Requests here that are with Ollama.",
+	gauge("ml_queue_running", "Requests here that have their turn.",
 		func() float64 { return float64(q.Running()) })
 	gauge("ml_queue_shared",
 		"1 while the queue is one with that of all other ml, 0 while this one "+

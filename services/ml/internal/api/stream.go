@@ -196,7 +196,8 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer waits for a job's turn, runs it at the replica for its key, and streams its chunks. A job
-// that most likely has its turn at once is run while Redis is asked for it (docs/adr/0032).
+// for the stack's own model that most likely has its turn at once is run while Redis is asked for
+// it (docs/adr/0032).
 func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run runner) {
 	out := newStream(w)
 	name := shortName(j.model)
@@ -209,9 +210,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 
 	use := &use{ctx: r.Context()}
 	defer use.end()
-	early, late := context.WithCancel(r.Context())
-	defer late()
-	a := s.admit(w, r, use, late,
+	a := s.admit(w, r, use,
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
 	defer a.end()
 
@@ -319,7 +318,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 	ahead := a.likely && j.model == build.Latest(s.DefaultModel)
 	var err error
 	if ahead {
-		err = ask(early)
+		err = ask(a.early)
 	}
 	if <-a.known; a.err != nil {
 		s.end(w, r, out, a.err)

@@ -33,6 +33,10 @@ type admission struct {
 	// likely reports whether it most likely has it at once.
 	likely bool
 
+	// early ends as soon as it is known that the request does not have its turn at once.
+	early context.Context
+	late  context.CancelFunc
+
 	known   chan struct{} // closed when the rest is known
 	release func()
 	queued  bool // it did not have it at once
@@ -42,16 +46,16 @@ type admission struct {
 
 // admit asks for the turn of a request, and has it counted as a use. It says in the response's
 // headers what is left of the day, and refuses a request for which nothing is left. queued is
-// called with each new place while it waits. late is called as soon as it is known that the request
-// does not have its turn at once. The caller ends the admission.
+// called with each new place while it waits. The caller ends the admission.
 func (s *service) admit(
-	w http.ResponseWriter, r *http.Request, u *use, late func(), queued func(int) error,
+	w http.ResponseWriter, r *http.Request, u *use, queued func(int) error,
 ) *admission {
 	owner := r.Header.Get(wire.OwnerHeader)
 	try := s.Queue.Try(owner)
 	a := &admission{
 		likely: try.Likely && !s.Meter.Spent(owner), known: make(chan struct{}),
 	}
+	a.early, a.late = context.WithCancel(r.Context())
 
 	go func() {
 		defer close(a.known)
@@ -60,13 +64,14 @@ func (s *service) admit(
 			u.question, err = s.Meter.Begin(r.Context(), owner, r.Header.Get(wire.QuestionHeader))
 			u.question.Show(w.Header())
 			counted = time.Now()
+			if err != nil {
+				a.late()
+			}
 			return err
 		})
 
-		if a.release == nil {
-			late()
-		}
 		if a.release == nil && a.err == nil {
+			a.late()
 			a.queued = true
 			a.release, a.err = s.Queue.Acquire(r.Context(), owner, queued)
 		}
@@ -79,6 +84,7 @@ func (s *service) admit(
 
 // end gives the turn back, if there is one.
 func (a *admission) end() {
+	a.late()
 	if <-a.known; a.err == nil {
 		a.release()
 	}

@@ -219,14 +219,15 @@ func TestTry(t *testing.T) {
 func TestTryAlone(t *testing.T) {
 	q := limited(t, 1, 3)["of one process"][0]
 	try := q.Try("a")
-	if release, err := try.If(func() error { return nil }); try.Likely || release != nil || err != nil {
+	release, err := try.If(func() error { return nil })
+	if try.Likely || release != nil || err != nil {
 		t.Errorf("it has a turn: %v, %v, as was likely: %v", release != nil, err, try.Likely)
 	}
 }
 
 // TestLikely: a turn is likely while this process does not have its share of them, nor the owner
-// all that one may have at once, counting what is asked for. Where there was none after all, none is
-// likely for a while.
+// all that one may have at once, counting what is asked for. Where there was none after all, none
+// is likely for a while.
 func TestLikely(t *testing.T) {
 	q := join(t, contract.Redis{URL: redistest.StartAs(t, stacks.ML).URL}, 1, 4, 8)[0]
 	q.Limit(2)
@@ -258,14 +259,16 @@ func TestLikely(t *testing.T) {
 	q.shared.processes = 1
 	likely("as the only one", "true true")
 
-	if w, err := q.enter("a"); err != nil {
+	second, err := q.enter("a")
+	if err != nil {
 		t.Fatal(err)
-	} else if release, err := q.Try("a").If(func() error { return nil }); release != nil || err != nil {
-		t.Errorf("the third turn of a's: %v, %v", release != nil, err)
-	} else {
-		q.leave(w)
+	}
+	third, err := q.Try("a").If(func() error { return nil })
+	if third != nil || err != nil {
+		t.Errorf("the third turn of a's: %v, %v", third != nil, err)
 	}
 
+	q.leave(second)
 	q.leave(a)
 	likely("after one was refused", "false false")
 	*now = now.Add(beat)

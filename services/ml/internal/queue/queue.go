@@ -121,8 +121,8 @@ type Attempt struct {
 	taken chan *waiter
 }
 
-// Try begins to take a turn that is free. Redis is asked for it; where that does not decide, none is
-// taken, and Acquire is as fast. The caller calls If once.
+// Try begins to take a turn that is free. Redis is asked for it. Where that does not decide, none
+// is taken, and Acquire is as fast. The caller calls If once.
 func (q *Queue) Try(owner string) *Attempt {
 	a := &Attempt{q: q, taken: make(chan *waiter, 1)}
 	q.mu.Lock()
@@ -139,9 +139,9 @@ func (q *Queue) Try(owner string) *Attempt {
 	return a
 }
 
-// If returns the turn, unless allowed refuses the request with its error: then it is given back. The
-// turn is taken while allowed is asked, so the two cost the time of one. release is nil if there is
-// no turn.
+// If returns the turn, unless allowed refuses the request with its error: then it is given back.
+// The turn is taken while allowed is asked, so the two cost the time of one. release is nil if
+// there is no turn.
 func (a *Attempt) If(allowed func() error) (release func(), err error) {
 	err = allowed()
 	switch w := <-a.taken; {
@@ -155,8 +155,8 @@ func (a *Attempt) If(allowed func() error) (release func(), err error) {
 	}
 }
 
-// free reports whether Redis gives the owner a turn at once, judging by what this process knows: it
-// does not have its share yet, counting what it asks for, and was refused none a moment ago.
+// free reports whether Redis most likely gives the owner a turn at once: this process does not have
+// its share of them yet, counting what it asks for, and was refused none a moment ago.
 func (q *Queue) free(owner string) bool {
 	s, has := q.shared, q.of(owner)
 	for _, asks := range s.asking {
@@ -214,7 +214,7 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 func (q *Queue) take(w *waiter) *waiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.sharing() {
+	if q.closed || !q.sharing() {
 		delete(q.shared.asking, w.id)
 		return nil
 	}
