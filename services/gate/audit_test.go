@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/oidctest"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -352,6 +355,56 @@ func TestAuditUnwritten(t *testing.T) {
 
 	if resp, _ := ada.post("/sign-out"); resp.StatusCode != http.StatusSeeOther || ada.signedIn() {
 		t.Errorf("signing out: %s", resp.Status)
+	}
+}
+
+// TestAuditOfPrograms holds that what a program asks by a key is recorded, with sizes and the
+// model's digest and no word of it, and that nothing is asked that cannot be recorded.
+func TestAuditOfPrograms(t *testing.T) {
+	const phrase = "xyzzy-plugh"
+	var asked atomic.Int32
+	ml := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Content-Type", mlapi.NDJSON)
+		fmt.Fprintf(w, `{"text":%q}`+"\n"+`{"done":{"model":"m","digest":"sha256:tiny",`+
+			`"reason":"stop","prompt_tokens":3,"tokens":5}}`+"\n", phrase)
+	}))
+	t.Cleanup(ml.Close)
+
+	town := newTown(t, auditing, func(c *gateenv.Config) { c.MLServiceURL = ml.URL })
+	ada := town.visitor("192.0.2.7")
+	ada.join("ada", town.code("invite ada"))
+	key := ada.key()
+	if resp, body := town.ask(key); resp.StatusCode != http.StatusOK ||
+		!strings.Contains(body, phrase) {
+		t.Fatalf("%s: %s", resp.Status, body)
+	}
+
+	text, acts := town.records()
+	if n := len(acts); n < 2 || acts[n-2] != "question intent" || acts[n-1] != "answer done" {
+		t.Errorf("recorded: %q", acts)
+	}
+	for _, want := range []string{
+		`"model":"m"`, `"digest":"sha256:tiny"`, `"prompt_tokens":3`, `"tokens":5`, `"bytes":11`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not recorded:\n%s", want, text)
+		}
+	}
+	for _, secret := range []string{phrase, key} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s is in the records:\n%s", secret, text)
+		}
+	}
+
+	admin := town.redis.Client(t)
+	if err := admin.Do(t.Context(), "acl", "setuser", stacks.Gate, "clearselectors").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if resp, body := town.ask(key); resp.StatusCode != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "recorded") || asked.Load() != 1 {
+		t.Errorf("what cannot be recorded: %s: %s; ml was asked %d times",
+			resp.Status, body, asked.Load())
 	}
 }
 

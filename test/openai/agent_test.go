@@ -85,5 +85,5 @@ func TestAgent(t *testing.T) {
 	}
 
 	s.quiet(t)
-	s.unlogged(t, seeded, s.key, "main.go")
+	s.unkept(t, seeded, s.key, "main.go")
 }

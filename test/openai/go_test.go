@@ -226,5 +226,5 @@ func TestGo(t *testing.T) {
 		s.quiet(t)
 	})
 
-	s.unlogged(t, seeded, s.key, "main.go")
+	s.unkept(t, seeded, s.key, "main.go")
 }

@@ -40,5 +40,5 @@ func TestJavaScript(t *testing.T) {
 	}
 
 	s.quiet(t)
-	s.unlogged(t, seeded, s.key, "main.go")
+	s.unkept(t, seeded, s.key, "main.go")
 }

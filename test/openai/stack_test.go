@@ -23,13 +23,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
+	"github.com/redis/go-redis/v9"
 )
 
 // stack is a gate and what it needs, without containers.
 type stack struct {
-	gate, ml, key string
-	log           string // the file with what the gate and ml say
-	stop          func()
+	gate, ml, redis, key string
+
+	log  string // the file with what the gate and ml say
+	stop func()
 }
 
 // numCtx is the model's context in tokens.
@@ -38,7 +40,7 @@ const numCtx = tinymodel.CallingContext
 // start builds and starts everything, and makes a key on the page.
 func start(t *testing.T) *stack {
 	t.Helper()
-	ollama, redis := peers.Find(t, "ollama", "ollama"), peers.Find(t, "redis", "redis-server")
+	ollama, redisServer := peers.Find(t, "ollama", "ollama"), peers.Find(t, "redis", "redis-server")
 	dir := t.TempDir()
 	build := exec.Command("go", "build", "-o", dir+"/", "./services/gate", "./services/ml")
 	build.Dir = "../.."
@@ -51,7 +53,7 @@ func start(t *testing.T) *stack {
 	redisPort := peers.FreePort(t, "127.0.0.1")
 	redisURL := "redis://127.0.0.1:" + redisPort + "/0"
 	ollamaAt, mlAt, gateAt := address(), address(), address()
-	s := &stack{gate: "http://" + gateAt, ml: "http://" + mlAt}
+	s := &stack{gate: "http://" + gateAt, ml: "http://" + mlAt, redis: redisURL}
 	s.log = filepath.Join(dir, "log")
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -89,7 +91,8 @@ func start(t *testing.T) *stack {
 		}
 	})
 
-	run(nil, nil, redis, "--port", redisPort, "--bind", "127.0.0.1", "--save", "", "--dir", dir)
+	run(nil, nil, redisServer, "--port", redisPort, "--bind", "127.0.0.1", "--save", "",
+		"--rdbcompression", "no", "--dir", dir) // else a dump of a value may not have its texts
 	run(nil, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "OLLAMA_HOST=" + ollamaAt,
 		"OLLAMA_MODELS=" + filepath.Join(dir, "models"), "OLLAMA_NO_CLOUD=1", "OLLAMA_NUM_PARALLEL=2",
 	}, ollama, "serve")
@@ -226,9 +229,31 @@ func (s *stack) quiet(t *testing.T) {
 	})
 }
 
-// unlogged stops everything, and checks that the logs have none of the texts.
-func (s *stack) unlogged(t *testing.T, texts ...string) {
+// unkept stops everything, and checks that neither Redis nor the logs have one of the texts.
+func (s *stack) unkept(t *testing.T, texts ...string) {
 	t.Helper()
+	o, err := redis.ParseURL(s.redis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(o)
+	defer client.Close()
+	names, err := client.Keys(t.Context(), "*").Result()
+	if err != nil || len(names) == 0 {
+		t.Fatalf("Redis has the keys %q, %v", names, err)
+	}
+	for _, name := range names {
+		value, err := client.Dump(t.Context(), name).Result() // "" of one that has expired
+		if err != nil && err != redis.Nil {
+			t.Fatal(err)
+		}
+		for _, text := range texts {
+			if strings.Contains(name+value, text) {
+				t.Errorf("%s in Redis has %q", name, text)
+			}
+		}
+	}
+
 	s.stop()
 	log, err := os.ReadFile(s.log)
 	if err != nil || !strings.Contains(string(log), "/v1/chat/completions") {

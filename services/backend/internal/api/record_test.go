@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
 	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -56,7 +57,12 @@ func TestAudit(t *testing.T) {
 	recorder, _, recorded := audited(t)
 	ml := mltest.Start(t)
 	i := newInstance(t, redistest.StartAs(t, stacks.Backend).URL, ml.URL, options{audit: recorder})
-	ml.Chat(func(s *mltest.Stream) { s.Text(phrase + " is the answer"); s.Done() })
+	ml.Chat(func(s *mltest.Stream) {
+		s.Text(phrase + " is the answer")
+		s.Send(mlapi.Chunk{Done: &mlapi.Done{
+			Model: "codexcontinue", Digest: "sha256:tiny", Reason: "stop", Tokens: 5,
+		}})
+	})
 	g := i.send(alice, "", "What is "+phrase+"?")
 	i.follow(alice, g.ID, "").rest()
 	i.want(http.StatusOK, nil, http.MethodGet, "/api/conversations/"+g.ConversationID+
@@ -126,8 +132,12 @@ func TestAudit(t *testing.T) {
 		}
 	}
 
-	if !strings.Contains(text, `"tokens":5`) || !strings.Contains(text, `"model":"codexcontinue"`) {
-		t.Errorf("the answer's size and model are not recorded:\n%s", text)
+	for _, want := range []string{
+		`"tokens":5`, `"model":"codexcontinue"`, `"digest":"sha256:tiny"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not recorded of the answer:\n%s", want, text)
+		}
 	}
 }
 

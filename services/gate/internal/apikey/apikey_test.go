@@ -74,11 +74,12 @@ func TestKeys(t *testing.T) {
 		t.Fatal(names, err)
 	}
 	for _, name := range names {
-		dump, err := client.Dump(ctx, name).Result()
-		if err != nil || strings.Contains(name+dump, secret) ||
-			strings.Contains(name+dump, secret[4:20]) || !strings.HasPrefix(name, "gate:") {
-			t.Errorf("%s tells the secret, or is not the gate's, or %v", name, err)
+		if !strings.HasPrefix(name, "gate:") {
+			t.Errorf("%s is not the gate's", name)
 		}
+	}
+	if found := redistest.Find(t, client, secret[4:20]); len(found) > 0 {
+		t.Errorf("%q tell of the secret", found)
 	}
 
 	other := secret[:len(secret)-1] + "A"
