@@ -15,7 +15,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/usage"
-	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/meter"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
@@ -56,27 +55,10 @@ func shared(t *testing.T, ollama, redisURL string, parallel int, l contract.Limi
 	})
 }
 
-// as asks for an answer in somebody's name.
-func (i *instance) as(ctx context.Context, owner string) (*http.Response, error) {
-	i.t.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url+"/chat",
-		strings.NewReader(ask))
-	if err != nil {
-		i.t.Fatal(err)
-	}
-
-	req.Header.Set(wire.OwnerHeader, owner)
-	resp, err := http.DefaultClient.Do(req)
-	if err == nil {
-		i.t.Cleanup(func() { resp.Body.Close() })
-	}
-	return resp, err
-}
-
-// told is as for an answer that nothing keeps from coming.
+// told asks for an answer in somebody's name.
 func (i *instance) told(owner string) *chunks {
 	i.t.Helper()
-	resp, err := i.as(i.t.Context(), owner)
+	resp, err := i.postAs(i.t.Context(), owner, "/chat", ask)
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -206,7 +188,7 @@ func TestAheadRefused(t *testing.T) {
 	i := shared(t, f.URL, s.URL, 2, contract.Limits{RequestsPerDay: 1})
 	refused := func(owner string) bool {
 		t.Helper()
-		resp, err := i.as(t.Context(), owner)
+		resp, err := i.postAs(t.Context(), owner, "/chat", ask)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +301,7 @@ func TestAheadEnds(t *testing.T) {
 					}
 				})
 
-				resp, err := i.as(ctx, owner)
+				resp, err := i.postAs(ctx, owner, "/chat", ask)
 				switch {
 				case err == nil: // where Redis is late it comes before the client goes
 					i.refused(http.StatusBadGateway, resp)

@@ -82,20 +82,32 @@ func start(t testing.TB, ollamaURL string, change func(*Options)) *instance {
 
 func (i *instance) post(ctx context.Context, path, body string) *http.Response {
 	i.t.Helper()
+	resp, err := i.postAs(ctx, "alice", path, body)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+
+	return resp
+}
+
+// postAs is post in somebody's name, which may fail.
+func (i *instance) postAs(
+	ctx context.Context, owner, path, body string,
+) (*http.Response, error) {
+	i.t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url+path,
 		strings.NewReader(body))
 	if err != nil {
 		i.t.Fatal(err)
 	}
 
-	req.Header.Set(wire.OwnerHeader, "alice")
+	req.Header.Set(wire.OwnerHeader, owner)
 	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		i.t.Fatal(err)
+	if err == nil {
+		i.t.Cleanup(func() { resp.Body.Close() })
 	}
 
-	i.t.Cleanup(func() { resp.Body.Close() })
-	return resp
+	return resp, err
 }
 
 // refused wants a problem of that status.
