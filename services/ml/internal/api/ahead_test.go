@@ -74,7 +74,7 @@ func held(
 	return shared(t, ollama, strings.Replace(s.URL, s.Addr, proxy, 1), 2, l)
 }
 
-// hold is how long Redis hears nothing at most: ml waits for it for 200 ms.
+// hold is how long Redis hears nothing at most: ml waits for it for 500 ms.
 const hold = 50 * time.Millisecond
 
 // within reports whether something comes from the channel in the time.

@@ -26,8 +26,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
 )
 
-// patience is how long Redis has for an answer.
-const patience = 200 * time.Millisecond
+// patience is how long Redis has for an answer, as in package queue.
+const patience = 500 * time.Millisecond
 
 var (
 	//go:embed meter.lua

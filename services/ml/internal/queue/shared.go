@@ -23,8 +23,9 @@ const (
 	// poll is the time between two looks at the places of those that wait.
 	poll = 20 * time.Millisecond
 
-	// patience is how long Redis has for an answer.
-	patience = 200 * time.Millisecond
+	// patience is how long Redis has for an answer. A busy machine's takes longer than it seems: the
+	// time until a connection is there, and has read the answer, is part of it.
+	patience = 500 * time.Millisecond
 
 	// settle is how long Redis has to answer before it decides. In this time all processes, which
 	// try every beat, hand in what they run.
