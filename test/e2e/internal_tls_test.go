@@ -89,7 +89,7 @@ func TestRotation(t *testing.T) {
 	l.refused = 10 * time.Second // the edge is replaced among all others
 	noChanges(t, l.checkout, stack)
 	l.checkout.keepsIn(t, stack)
-	l.answers, l.long = 50, 10*time.Second
+	l.many()
 	l.start(dockerURL, l.members(t, stack, dockerURL, lookers+l.answers)...)
 	l.run.EdgeAway(true) // an engine has one
 	l.rotates("staple-battery-horse-correct")
@@ -109,7 +109,7 @@ func TestKubernetesRotation(t *testing.T) {
 	l.silent = 30 * time.Second // Redis and Ollama are replaced, one after the other
 
 	url := l.url(t, stack)
-	l.answers, l.long = 50, 10*time.Second
+	l.many()
 	l.start(url, l.members(t, stack, url, lookers+l.answers)...)
 	l.rotates("staple-battery-horse-correct")
 	time.Sleep(l.long + 2*time.Second)

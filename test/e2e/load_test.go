@@ -48,10 +48,10 @@ type loaded struct {
 	// are refusedFor and silentFor.
 	refused, silent time.Duration
 
-	// answers is how many long answers are open at any time, and long is how long each takes; 0 are
-	// writers and half a minute.
-	answers int
-	long    time.Duration
+	// answers is how many long answers are open at any time, long is how long each takes, and pause is
+	// the time before each of its words; 0 are writers, half a minute and 100 ms.
+	answers     int
+	long, pause time.Duration
 
 	run    *load.Run
 	steps  []step
@@ -100,6 +100,12 @@ const (
 	writers = 20
 )
 
+// many has fifty answers of ten seconds open at any time. Their words are slow, so that they leave
+// two processors the time for what is tried meanwhile.
+func (l *loaded) many() {
+	l.answers, l.long, l.pause = 50, 10*time.Second, 250*time.Millisecond
+}
+
 // start puts people in front of the stack: eight who look around and ask, and fifty event streams
 // on twenty answers of half a minute, open all the time. They have the accounts, if there are any.
 func (l *loaded) start(url string, accounts ...*person) {
@@ -118,6 +124,7 @@ func (l *loaded) start(url string, accounts ...*person) {
 		Jar:      jar,
 		Streams:  50,
 		Long:     cmp.Or(l.long, 30*time.Second),
+		Pause:    l.pause,
 		Rate:     40,
 		Seed:     1,
 		Resend:   true,

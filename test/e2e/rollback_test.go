@@ -60,7 +60,7 @@ func (l *loaded) rollsBack(url func() string, crash bool) {
 		t.Fatalf("the version %s of the model serves", now)
 	}
 
-	l.answers, l.long = 50, 10*time.Second
+	l.many()
 	site := url()
 	var accounts []*person
 	if strings.Contains(l.settings, "accounts: true") {

@@ -31,9 +31,10 @@ type Options struct {
 	People int
 
 	// Answers is how many long answers are written at any time, Streams how many event streams are
-	// open on them together, and Long is how long each answer takes.
+	// open on them together. Long is how long each answer takes, 0 is half a minute, and Pause the time
+	// before each of its words, 0 is 100 ms.
 	Answers, Streams int
-	Long             time.Duration
+	Long, Pause      time.Duration
 
 	// Duration ends the load after that time, Requests after so many requests. 0 is no bound: Stop
 	// ends it.
@@ -92,6 +93,9 @@ func (o *Options) check() (*url.URL, error) {
 	if o.Long == 0 {
 		o.Long = 30 * time.Second
 	}
+	if o.Pause == 0 {
+		o.Pause = 100 * time.Millisecond
+	}
 
 	var errs []error
 	if o.People < 0 || o.Answers < 0 || o.People+o.Answers == 0 || o.People+o.Answers > maxPeople {
@@ -127,8 +131,9 @@ func (o *Options) check() (*url.URL, error) {
 	if o.Sentence != "" && o.Answers > 0 {
 		errs = append(errs, errors.New("answers: a model with one sentence writes no long ones"))
 	}
-	if o.Duration < 0 || o.Requests < 0 || o.Turns < 1 || o.Long < 0 {
-		errs = append(errs, errors.New("duration, requests, turns and long must not be negative"))
+	if o.Duration < 0 || o.Requests < 0 || o.Turns < 1 || o.Long < 0 || o.Pause < 0 {
+		errs = append(errs,
+			errors.New("duration, requests, turns, long and pause must not be negative"))
 	}
 
 	u.Path = strings.TrimRight(u.Path, "/")

@@ -86,8 +86,8 @@ func (b *browser) watch(streams int) {
 			c = b.begin()
 		}
 
-		const pause = 100 * time.Millisecond
-		words := max(1, int(b.run.opts.Long/pause)) + b.rng.IntN(20)
+		pause := b.run.opts.Pause
+		words := max(1, int(b.run.opts.Long/pause)) + b.rng.IntN(1+int(2*time.Second/pause))
 		q := b.question(n, words, pause)
 		if !b.ask(c, q) {
 			c = nil
