@@ -100,7 +100,7 @@ func TestEdgeCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := readAll(t, resp); got != "for=127.0.0.1 proto=https host="+name {
+		if got := readAll(t, resp); got != asked("127.0.0.1", "https", name) {
 			t.Errorf("got %s", got)
 		}
 	}

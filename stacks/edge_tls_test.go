@@ -126,11 +126,18 @@ func (e *tlsEdge) roots() *x509.CertPool {
 func whoAsks(t *testing.T) string {
 	t.Helper()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "for=%s proto=%s host=%s", r.Header.Get("X-Forwarded-For"),
-			r.Header.Get("X-Forwarded-Proto"), r.Host)
+		fmt.Fprintf(w, "for=%s proto=%s host=%s typed=%s", r.Header.Get("X-Forwarded-For"),
+			r.Header.Get("X-Forwarded-Proto"), r.Host, r.Header.Get("X-Forwarded-Host"))
 	}))
 	t.Cleanup(app.Close)
 	return port(t, app)
+}
+
+// asked returns what whoAsks answers a request to the host, which the client typed as another one if a
+// gateway changed it.
+func asked(client, proto, host string, typed ...string) string {
+	return fmt.Sprintf("for=%s proto=%s host=%s typed=%s", client, proto, host,
+		append(typed, host)[0])
 }
 
 // TestEdgeForms has the real Caddy read the configuration of each form.
@@ -195,7 +202,7 @@ func TestEdgeInternal(t *testing.T) {
 			return err == nil
 		})
 		body = readAll(t, resp)
-		if want := "for=127.0.0.1 proto=https host=" + name; body != want || resp.ProtoMajor != 2 {
+		if want := asked("127.0.0.1", "https", name); body != want || resp.ProtoMajor != 2 {
 			t.Errorf("%s by %s, want %s by HTTP/2", body, resp.Proto, want)
 		}
 
@@ -218,7 +225,7 @@ func TestEdgeInternal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, third); got != "for=127.0.0.1 proto=https host="+edgeHost {
+	if got := readAll(t, third); got != asked("127.0.0.1", "https", edgeHost) {
 		t.Errorf("%s by %s", got, third.Proto)
 	}
 
@@ -258,18 +265,18 @@ func TestEdgeInternalWithoutName(t *testing.T) {
 	})
 }
 
-// TestEdgeTrustsProxies holds who is believed about scheme and address: nobody but the gateways,
-// and of what these pass on only what they have seen themselves.
+// TestEdgeTrustsProxies holds who is believed about scheme, host and address: nobody but the
+// gateways, and of what these pass on only what they have seen themselves.
 func TestEdgeTrustsProxies(t *testing.T) {
-	const claimed = "6.6.6.6, 7.7.7.7"
+	const claimed, typed = "6.6.6.6, 7.7.7.7", "typed.example"
 	for name, tc := range map[string]struct {
 		proxies []string
 		want    string
 	}{
-		"nobody":     {nil, "for=127.0.0.1 proto=http"},
-		"others":     {[]string{"10.0.0.0/8"}, "for=127.0.0.1 proto=http"},
-		"a gateway":  {[]string{"127.0.0.0/8"}, "for=7.7.7.7 proto=https"},
-		"and a next": {[]string{"127.0.0.0/8", "7.7.7.7/32"}, "for=6.6.6.6 proto=https"},
+		"nobody":     {nil, asked("127.0.0.1", "http", edgeHost)},
+		"others":     {[]string{"10.0.0.0/8"}, asked("127.0.0.1", "http", edgeHost)},
+		"a gateway":  {[]string{"127.0.0.0/8"}, asked("7.7.7.7", "https", edgeHost, typed)},
+		"and a next": {[]string{"127.0.0.0/8", "7.7.7.7/32"}, asked("6.6.6.6", "https", edgeHost, typed)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			program := peers.Find(t, "caddy", "caddy")
@@ -283,6 +290,7 @@ func TestEdgeTrustsProxies(t *testing.T) {
 			req := request(t, http.MethodGet, "http://127.0.0.1:"+free+"/", nil)
 			req.Header.Set("X-Forwarded-For", claimed)
 			req.Header.Set("X-Forwarded-Proto", "https")
+			req.Header.Set("X-Forwarded-Host", typed)
 			req.Host = edgeHost
 			var body string
 			p.await("an answer", func() bool {
@@ -292,8 +300,8 @@ func TestEdgeTrustsProxies(t *testing.T) {
 				}
 				return err == nil
 			})
-			if want := tc.want + " host=" + edgeHost; body != want {
-				t.Errorf("got %s, want %s", body, want)
+			if body != tc.want {
+				t.Errorf("got %s, want %s", body, tc.want)
 			}
 		})
 	}
