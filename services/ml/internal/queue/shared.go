@@ -27,9 +27,9 @@ const (
 	// time until a connection is there, and has read the answer, is part of it.
 	patience = 500 * time.Millisecond
 
-	// settle is how long Redis has to answer before it decides. In this time all processes, which
-	// try every beat, hand in what they run.
-	settle = time.Second
+	// settle is how long Redis has to answer before it decides. In this time all processes hand in
+	// what they run: each tries every beat, and hears of it within its patience.
+	settle = beat + patience
 )
 
 //go:embed queue.lua
@@ -126,8 +126,9 @@ func (q *Queue) Run(ctx context.Context) {
 	}
 
 	for {
+		start := q.now()
 		q.look()
-		pause := beat
+		pause := max(0, beat-q.now().Sub(start))
 		q.mu.Lock()
 		if q.shared.decides && len(q.waiting) > 0 {
 			pause = poll
@@ -306,7 +307,7 @@ func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) 
 
 	switch {
 	case how == "join" && s.since.IsZero():
-		s.since = at
+		s.since = q.now()
 	case how == "join" && s.decides:
 		s.warned = false
 		s.log.Info("Redis decides who gets a turn", "processes", s.processes)
