@@ -266,7 +266,7 @@ func TestEdgeInternalWithoutName(t *testing.T) {
 }
 
 // TestEdgeTrustsProxies holds who is believed about scheme, host and address: nobody but the
-// gateways, and of what these pass on only what they have seen themselves.
+// gateways, and of the addresses that these pass on only those that they have seen themselves.
 func TestEdgeTrustsProxies(t *testing.T) {
 	const claimed, typed = "6.6.6.6, 7.7.7.7", "typed.example"
 	for name, tc := range map[string]struct {

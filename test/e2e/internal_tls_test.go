@@ -143,7 +143,7 @@ func (c *checkout) keepsIn(t *testing.T, stack string) {
 
 	subnet := strings.TrimSpace(c.must(t, time.Minute, "docker", "network", "inspect",
 		"codexcontinue-private-"+stack, "-f", "{{(index .IPAM.Config 0).Subnet}}"))
-	c.must(t, time.Minute, "ip", "route", "add", "unreachable", subnet)
+	c.must(t, time.Minute, "ip", "route", "replace", "unreachable", subnet)
 	t.Cleanup(func() {
 		if out, err := exec.Command("ip", "route", "del", "unreachable", subnet).CombinedOutput(); err != nil {
 			t.Errorf("the route of %s: %v: %s", subnet, err, out)

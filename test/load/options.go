@@ -131,6 +131,9 @@ func (o *Options) check() (*url.URL, error) {
 	if o.Sentence != "" && o.Answers > 0 {
 		errs = append(errs, errors.New("answers: a model with one sentence writes no long ones"))
 	}
+	if o.Pause > 0 && o.Pause < time.Millisecond {
+		errs = append(errs, fmt.Errorf("pause: want 1ms or more, got %s", o.Pause))
+	}
 	if o.Duration < 0 || o.Requests < 0 || o.Turns < 1 || o.Long < 0 || o.Pause < 0 {
 		errs = append(errs,
 			errors.New("duration, requests, turns, long and pause must not be negative"))

@@ -22,8 +22,8 @@ func (b *chromium) through() {
 }
 
 // TestBrowserProvider goes to an OpenID provider: first without being let in, then to ask, and
-// again when the session has ended in the middle of the answer. Somebody else of the team sees
-// nothing of it, and has a key. It signs out at both, and is signed out by the provider.
+// again when the session has ended in the middle of the answer. It signs out at both, and is
+// signed out by the provider. Somebody else of the team sees nothing of it, and has a key.
 func TestBrowserProvider(t *testing.T) {
 	p, provider := newPaced(), oidctest.Start(t)
 	g := newGated(t, p.play)
@@ -61,9 +61,8 @@ func TestBrowserProvider(t *testing.T) {
 	b.do(chromedp.Navigate(lasting + "/"))
 	b.wait("location.pathname === '/sign-in'")
 
-	ada := oidctest.Person{Subject: "ada", Name: "Ada Lovelace",
-		Claims: map[string]any{"groups": []string{"team"}, "sid": "session-1"}}
-	provider.SignIn(ada)
+	provider.SignIn(oidctest.Person{Subject: "ada", Name: "Ada Lovelace",
+		Claims: map[string]any{"groups": []string{"team"}, "sid": "session-1"}})
 	b.through()
 	signedIn := "document.querySelector('.account')?.textContent.trim() === 'Ada Lovelace'"
 	b.wait("location.pathname === '/' && " + signedIn)
@@ -80,22 +79,6 @@ func TestBrowserProvider(t *testing.T) {
 	b.through()
 	b.wait("location.pathname === '/c/c1' && " +
 		"document.querySelector('.body strong')?.innerText === 'bold'")
-
-	// Somebody else, on a phone, sees nothing of it, and makes a key that works until it is revoked.
-	provider.SignIn(oidctest.Person{Subject: "bob", Name: "Bob",
-		Claims: map[string]any{"groups": []string{"team"}}})
-	other := newBrowser(t, 390, 844)
-	other.expect("401")
-	other.expect("404")
-	other.do(chromedp.Navigate(lasting + "/c/c1"))
-	other.through()
-	other.wait("document.body.innerText.includes('There is nothing here')")
-	other.refused()
-	key := other.makesKey(lasting)
-	wantKey(t, lasting, key, true)
-	other.revokesKey()
-	wantKey(t, lasting, key, false)
-	provider.SignIn(ada)
 
 	// Signed out here, one is signed out at the provider.
 	b.do(chromedp.Navigate(lasting + "/account"))
@@ -127,4 +110,23 @@ func TestBrowserProvider(t *testing.T) {
 
 	b.wait(signedOutShown)
 	close(p.words)
+
+	// Somebody else, on a phone, sees nothing of it, and makes a key that works until it is revoked.
+	provider.SignIn(oidctest.Person{Subject: "bob", Name: "Bob",
+		Claims: map[string]any{"groups": []string{"team"}}})
+	other := newBrowser(t, 390, 844)
+	other.expect("401")
+	other.expect("404")
+	other.do(chromedp.Navigate(lasting + "/c/c1"))
+	other.through()
+	other.wait("document.body.innerText.includes('There is nothing here')")
+	other.refused()
+	if !slices.Contains(g.backend.Questions(), "hello") {
+		t.Error("her question is gone")
+	}
+
+	key := other.makesKey(lasting)
+	wantKey(t, lasting, key, true)
+	other.revokesKey()
+	wantKey(t, lasting, key, false)
 }
