@@ -143,13 +143,14 @@ func copyOfTree(t *testing.T) string {
 	return dir
 }
 
-// run returns what the command prints. Its flags are those that other modules are compiled with
-// elsewhere, by vet and make build: only the copy itself is compiled again.
+// run returns what the command prints. Its flags are those that all else is compiled with, so that
+// other modules are not compiled again; nor with -trimpath is what is the same in the copy.
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	c := exec.Command(name, args...)
 	c.Dir = dir
-	c.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOPROXY=off")
+	c.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false "+os.Getenv("GOFLAGS"),
+		"GOPROXY=off")
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	out, err := c.Output()
