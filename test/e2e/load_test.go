@@ -48,10 +48,10 @@ type loaded struct {
 	// are refusedFor and silentFor.
 	refused, silent time.Duration
 
-	// answers is how many long answers are open at any time, long is how long each takes, and pause is
-	// the time before each of its words; 0 are writers, half a minute and 100 ms.
-	answers     int
-	long, pause time.Duration
+	// answers is how many long answers are open at any time, and long is how long each takes; 0 are
+	// writers and half a minute.
+	answers int
+	long    time.Duration
 
 	run    *load.Run
 	steps  []step
@@ -98,13 +98,14 @@ func (l *loaded) down() {
 const (
 	lookers = 8
 	writers = 20
+
+	// wordPause is the time before each word of a long answer: it leaves two processors the time for
+	// what is tried meanwhile.
+	wordPause = 250 * time.Millisecond
 )
 
-// many has fifty answers of ten seconds open at any time. Their words are slow, so that they leave
-// two processors the time for what is tried meanwhile.
-func (l *loaded) many() {
-	l.answers, l.long, l.pause = 50, 10*time.Second, 250*time.Millisecond
-}
+// many has fifty answers of ten seconds open at any time.
+func (l *loaded) many() { l.answers, l.long = 50, 10*time.Second }
 
 // start puts people in front of the stack: eight who look around and ask, and fifty event streams
 // on twenty answers of half a minute, open all the time. They have the accounts, if there are any.
@@ -124,7 +125,7 @@ func (l *loaded) start(url string, accounts ...*person) {
 		Jar:      jar,
 		Streams:  50,
 		Long:     cmp.Or(l.long, 30*time.Second),
-		Pause:    l.pause,
+		Pause:    wordPause,
 		Rate:     40,
 		Seed:     1,
 		Resend:   true,
