@@ -416,13 +416,16 @@ func TestPlacesAreHandedIn(t *testing.T) {
 	server.Restart(t)
 	until(t, "Redis forgot", func() bool { return !queues[0].Shared() })
 	until(t, "Redis decides again", allShared(queues...))
+	// A process leaves it to Redis from the moment on in which it begins to hand in who waits.
+	r := server.Client(t)
+	until(t, "they are handed in", func() bool {
+		return r.ZCard(t.Context(), keys[0]).Val() == 2 && r.LLen(t.Context(), keys[2]).Val() == 2
+	})
 
-	late := make(chan error, 1)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), await)
 	defer cancel()
-	go func() { _, err := queues[1].Acquire(ctx, "a", nobody); late <- err }()
 	var full *FullError
-	if err := <-late; !errors.As(err, &full) || full.Position != 3 {
+	if _, err := queues[1].Acquire(ctx, "a", nobody); !errors.As(err, &full) || full.Position != 3 {
 		t.Errorf("a third, where two wait at the other process: %v", err)
 	}
 
