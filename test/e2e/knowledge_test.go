@@ -320,11 +320,17 @@ func (l *library) removes(t *testing.T) {
 	}
 }
 
-// cites asks, and wants the file among the answer's sources.
+// cites asks, and wants the file among the answer's sources. On a machine that is busy a search may
+// take too long: then the answer says so, and is asked for again.
 func (l *library) cites(t *testing.T, file string) {
 	t.Helper()
-	l.ask(t, l.admin)
-	if said := l.sources(t, l.admin); !strings.Contains(said, file) {
+	var said string
+	await(t, "an answer whose sources could be searched", func() bool {
+		l.ask(t, l.admin)
+		said = l.sources(t, l.admin)
+		return !strings.Contains(said, "Sources could not be searched")
+	})
+	if !strings.Contains(said, file) {
 		t.Errorf("the answer's sources lack %s:\n%s", file, said)
 	}
 }
